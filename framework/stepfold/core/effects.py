@@ -1,0 +1,51 @@
+"""What must be going on now, derived from folded state and nothing else.
+
+A new owner needs no special path: it folds, asks `pending` of every open run, and
+goes on. What the workflow's code wants next is not here: replay tells it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from stepfold.core.ids import Epoch
+from stepfold.core.run import Run, RunStatus, StepStatus
+
+
+class Pending(NamedTuple):
+    """lost: steps whose attempt belongs to an older epoch; deliverable: a buffered signal
+    has somebody who waits for it; wake_at: the next due time of anything, None: nothing.
+    """
+
+    lost: bool
+    deliverable: bool
+    wake_at: int | None
+
+
+def pending(run: Run, epoch: Epoch) -> Pending:
+    """The effects of a run under the epoch in force."""
+    return Pending(
+        lost=any(
+            step.status is StepStatus.OPEN and step.epoch != epoch for step in run.steps.values()
+        ),
+        deliverable=bool(run.signals) and _waited_for(run),
+        wake_at=wake_at(run),
+    )
+
+
+def _waited_for(run: Run) -> bool:
+    names = {wait.name for wait in run.waits.values() if wait.kind == "signal"}
+    return any(signal.name in names for signal in run.signals)
+
+
+def wake_at(run: Run) -> int | None:
+    """When something of the run is due next, in broker milliseconds."""
+    if run.is_terminal or run.status is RunStatus.PARKED:
+        return None
+    due = [at for at in run.timers.values()]
+    due += [wait.expires_at for wait in run.waits.values() if wait.expires_at]
+    if not run.paused:
+        due += [step.next_at for step in run.steps.values() if step.status is StepStatus.BACKOFF]
+    if run.deadline:
+        due.append(run.deadline)
+    return min(due, default=None)
