@@ -1,0 +1,219 @@
+"""Runs attempts of steps: coroutines on the worker's loop, plain functions in threads.
+
+An attempt is started only after its AttemptStarted is proven; that is the caller's
+duty. Its result goes to whoever leads the shard when it ends, not to whoever started
+it: an attempt outlives a short loss of the shard, and its result is kept until the
+shard is led again or is given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
+
+from stepfold.core.errors import Fatal, PayloadError, PayloadTooLargeError, RetryAfter
+from stepfold.journal.port import ShardId
+from stepfold.sdk.calls import StepCall
+
+ATTEMPTS_RUNNING_MAX = 2_000
+"""Attempts that run at once in one process; further ones wait for a place."""
+THREADS_MAX = 64
+"""Threads for steps that are plain functions."""
+RESULT_BYTES_MAX = 900_000
+"""The largest result that fits into one event (rule R20)."""
+ERROR_TEXT_MAX = 16_000
+"""Characters of a message or a stack that are recorded; the rest is cut, visibly."""
+
+
+class AttemptKey(NamedTuple):
+    run_id: str
+    step: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    error_type: str
+    message: str
+    stack: str
+    retryable: bool
+    delay_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    timeout_ms: int
+
+
+Result: TypeAlias = Succeeded | Failed | TimedOut
+
+
+class Ended(NamedTuple):
+    key: AttemptKey
+    result: Result
+    took_ms: int
+
+
+EndSink: TypeAlias = Callable[[Ended], None]
+
+
+class _Running(NamedTuple):
+    task: asyncio.Task[None]
+    shard: ShardId
+
+
+class Executor:
+    """on_blocked_place is called whenever a place has become free and somebody waits."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="step")
+        self._running: dict[AttemptKey, _Running] = {}
+        self._cancelled: set[AttemptKey] = set()
+        self._sinks: dict[ShardId, EndSink] = {}
+        self._kept: dict[ShardId, list[Ended]] = {}
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._running) >= ATTEMPTS_RUNNING_MAX
+
+    def attach(self, shard: ShardId, sink: EndSink) -> None:
+        """From now on results of this shard go to the sink; kept ones at once."""
+        self._sinks[shard] = sink
+        for ended in self._kept.pop(shard, ()):
+            sink(ended)
+
+    def detach(self, shard: ShardId) -> None:
+        """Keep results of this shard until it is led again, or given up."""
+        self._sinks.pop(shard, None)
+
+    def give_up(self, shard: ShardId) -> None:
+        """Somebody else owns the shard: its attempts are cancelled, their results dropped."""
+        self.detach(shard)
+        self._kept.pop(shard, None)
+        for key, running in list(self._running.items()):
+            if running.shard == shard:
+                self._cancelled.add(key)
+                running.task.cancel()
+
+    def runs(self, key: AttemptKey, shard: ShardId) -> bool:
+        """Whether the attempt runs here, or ended here with its result still kept."""
+        return key in self._running or any(ended.key == key for ended in self._kept.get(shard, ()))
+
+    def start(
+        self, shard: ShardId, key: AttemptKey, call: StepCall, context: contextvars.Context
+    ) -> None:
+        name = f"{key.step} of run {key.run_id}"
+        task = self._loop.create_task(self._attempt(shard, key, call), name=name, context=context)
+        self._running[key] = _Running(task, shard)
+
+    def cancel(self, key: AttemptKey) -> None:
+        """The workflow gave the attempt up; no result is reported."""
+        running = self._running.get(key)
+        if running is not None:
+            self._cancelled.add(key)
+            running.task.cancel()
+
+    async def wait_idle(self, shard: ShardId, timeout_s: float) -> None:
+        """Until no attempt of the shard runs, or the time is over."""
+        tasks = [r.task for r in self._running.values() if r.shard == shard]
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout_s)
+
+    def close(self) -> None:
+        for key, running in list(self._running.items()):
+            self._cancelled.add(key)
+            running.task.cancel()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _attempt(self, shard: ShardId, key: AttemptKey, call: StepCall) -> None:
+        started = self._loop.time()
+        try:
+            result = await self._outcome(key, call)
+        finally:
+            self._running.pop(key, None)
+            was_cancelled = key in self._cancelled
+            self._cancelled.discard(key)
+        if was_cancelled:
+            return
+        ended = Ended(key, result, round((self._loop.time() - started) * 1_000))
+        sink = self._sinks.get(shard)
+        if sink is None:
+            self._kept.setdefault(shard, []).append(ended)
+        else:
+            sink(ended)
+
+    async def _outcome(self, key: AttemptKey, call: StepCall) -> Result:
+        """Never raises: user code may raise anything, SystemExit and CancelledError included."""
+        try:
+            if call.timeout_ms is None:
+                value = await self._call(call)
+            else:
+                timeout = asyncio.timeout(call.timeout_ms / 1_000)
+                try:
+                    async with timeout:
+                        value = await self._call(call)
+                except TimeoutError:
+                    if timeout.expired():
+                        return TimedOut(call.timeout_ms)
+                    raise
+            payload = call.encode_result(value)
+            if len(payload) > RESULT_BYTES_MAX:
+                raise PayloadTooLargeError(
+                    f"the result of step {key.step!r}", len(payload), RESULT_BYTES_MAX
+                )
+        except BaseException as error:  # noqa: BLE001 - whatever the step raises is its failure
+            return failure_of(error)
+        return Succeeded(payload)
+
+    async def _call(self, call: StepCall) -> Any:
+        function = partial(call.function, *call.args, **call.kwargs)
+        if _is_async(call.function):
+            return await function()
+        context = contextvars.copy_context()
+        value = await self._loop.run_in_executor(self._threads, context.run, function)
+        if inspect.isawaitable(value):
+            return await value
+        return value
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    while isinstance(function, partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__
+    )
+
+
+def failure_of(error: BaseException) -> Failed:
+    """The failure as it is recorded. Fatal errors and payload errors are not retried."""
+    stack = "".join(traceback.format_exception(error, limit=-20))
+    return Failed(
+        error_type=type(error).__name__,
+        message=_cut(str(error)),
+        stack=_cut(stack),
+        retryable=not isinstance(error, Fatal | PayloadError),
+        delay_ms=error.delay_ms if isinstance(error, RetryAfter) else None,
+    )
+
+
+def _cut(text: str) -> str:
+    if len(text) <= ERROR_TEXT_MAX:
+        return text
+    return f"{text[:ERROR_TEXT_MAX]}… ({len(text) - ERROR_TEXT_MAX} more characters cut)"

@@ -1,0 +1,232 @@
+"""Turns records of the inbox and of control into events, in the order of their offsets.
+
+Rules R16 and R17. The start position is the folded one, never a committed one; a record
+becomes history together with its position, in one event, so it is neither lost nor
+taken twice. What cannot be read is copied to the DLQ first; only when the copy is
+proven does intake go on, so that a crash repeats the copy rather than losing it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import deque
+from collections.abc import Sequence
+
+from stepfold.core import commands as c
+from stepfold.core import decide
+from stepfold.core import events as e
+from stepfold.core.errors import CodecError
+from stepfold.core.ids import Position, run_id_of, short_topic_id
+from stepfold.engine.leader import Leader
+from stepfold.engine.matching import runs_for
+from stepfold.journal.codec import decode_command
+from stepfold.journal.intake_formats import dlq_headers, read_trigger
+from stepfold.journal.port import Appender, Batch, LogRecord, Reader, Report, TopicFacts
+
+logger = logging.getLogger(__name__)
+
+RUNS_OPEN_MAX = 20_000
+"""Open runs of a shard at which its inbox is paused; control is read on."""
+RUNS_OPEN_RESUME = 16_000
+RECORD_BYTES_MAX = 900_000
+"""The largest record that fits into one event (rule R20)."""
+DLQ_RETRY_MS = 1_000
+UNMATCHED_RECORDS_MAX = 1_000
+"""Records that matched nothing before their range is written down."""
+
+
+class Intake:
+    """One source partition (inbox or control) of a shard that is led here."""
+
+    def __init__(
+        self, leader: Leader, source: TopicFacts, reader: Reader, appender: Appender
+    ) -> None:
+        self.source = source
+        self._leader = leader
+        self._reader = reader
+        self._appender = appender
+        self._partition = leader.shard_id.partition
+        self._is_inbox = source == leader.topics.inbox
+        self._topic_short = short_topic_id(leader.topics.inbox.topic_id)
+        self._records: deque[LogRecord] = deque()
+        self._copying: LogRecord | None = None
+        self._unmatched: tuple[int, LogRecord, int] | None = None  # first offset, last, count
+        self._is_paused = False
+        self._is_closed = False
+
+    @property
+    def position(self) -> int:
+        """The offset of the first record that no event stands for."""
+        taken = self._leader.shard.intake.get((self.source.topic_id, self._partition))
+        return 0 if taken is None else taken.offset + 1
+
+    def open(self) -> None:
+        self._reader.open(self.source.name, self._partition, self.position, self.take)
+
+    def close(self) -> None:
+        self._is_closed = True
+        self._reader.close(self.source.name, self._partition)
+
+    def take(self, batch: Batch) -> None:
+        if self._is_closed:
+            return
+        if batch.error is not None:
+            self._skip_gap(batch)
+            return
+        self._records.extend(batch.records)
+        self._work()
+
+    def relieve(self) -> None:
+        """Read on when enough runs have ended."""
+        if self._is_paused and len(self._leader.shard.runs) < RUNS_OPEN_RESUME:
+            self._is_paused = False
+            self._reader.resume(self.source.name, self._partition)
+
+    def _work(self) -> None:
+        while self._records and self._copying is None and self._leader.writer.is_certain:
+            record = self._records.popleft()
+            if record.offset < self.position:
+                continue
+            try:
+                self._take_one(record)
+            except CodecError as error:
+                self._flush_unmatched()
+                self._copy_to_dlq(record, str(error))
+        if self._leader.writer.is_certain:
+            self._flush_unmatched()
+        self._restrain()
+
+    def _restrain(self) -> None:
+        if self._is_inbox and not self._is_paused and len(self._leader.shard.runs) > RUNS_OPEN_MAX:
+            self._is_paused = True
+            self._reader.pause(self.source.name, self._partition)
+
+    def _take_one(self, record: LogRecord) -> None:
+        size = len(record.value or b"")
+        if size > RECORD_BYTES_MAX:
+            raise CodecError(f"the record has {size} bytes, the limit is {RECORD_BYTES_MAX}")
+        events = self._trigger(record) if self._is_inbox else self._command(record)
+        if not events:
+            self._note_unmatched(record)
+            return
+        self._flush_unmatched()
+        for event in events:
+            self._leader.append(event, tenant=_tenant(event))
+        for event in events:
+            self._follow(event)
+
+    def _trigger(self, record: LogRecord) -> Sequence[e.Event]:
+        trigger = read_trigger(record)
+        leader = self._leader
+        starts = runs_for(
+            leader.app,
+            trigger,
+            lambda number: run_id_of(record.partition, self._topic_short, record.offset, number),
+            record.timestamp,
+        )
+        return decide.accept(leader.shard, leader.app.name, trigger, self._place(record), starts)
+
+    def _command(self, record: LogRecord) -> Sequence[e.Event]:
+        command = decode_command(record.value or b"")
+        if isinstance(command, c.Trigger):
+            raise CodecError("a Trigger belongs on the inbox, not on control")
+        leader = self._leader
+        if isinstance(command, c.Nudge):
+            leader.look_again(command.run_id)
+        return decide.control(leader.shard, command, self._place(record), record.timestamp)
+
+    def _follow(self, event: e.Event) -> None:
+        """Let the runs that the event concerns go on."""
+        shard = self._leader.shard
+        if isinstance(event, e.RunAccepted):
+            for start in event.runs:
+                self._leader.go_on(shard.runs[start.run_id])
+            return
+        run = shard.runs.get(getattr(event, "run_id", ""))
+        if run is None:
+            return
+        if isinstance(event, e.RunResumed):
+            self._leader.resumed(run)
+        else:
+            self._leader.go_on(run)
+
+    def _note_unmatched(self, record: LogRecord) -> None:
+        first, count = record.offset, 0
+        if self._unmatched is not None:
+            first, _, count = self._unmatched
+        self._unmatched = (first, record, count + 1)
+        if count + 1 >= UNMATCHED_RECORDS_MAX:
+            self._flush_unmatched()
+
+    def _flush_unmatched(self) -> None:
+        if self._unmatched is not None:
+            first, last, _ = self._unmatched
+            self._unmatched = None
+            self._leader.append(e.IntakeUnmatched(source=self._place(last), from_offset=first))
+
+    def _copy_to_dlq(self, record: LogRecord, reason: str) -> None:
+        logger.warning(
+            "record goes to the dlq",
+            extra={
+                "topic": record.topic,
+                "partition": record.partition,
+                "offset": record.offset,
+                "reason": reason,
+            },
+        )
+        self._copying = record
+        self._appender.append(
+            self._leader.topics.dlq.name,
+            record.partition % self._leader.topics.dlq.partitions,
+            record.key or b"",
+            record.value or b"",
+            dlq_headers(record, reason),
+            lambda report: self._copied(record, reason, report),
+        )
+
+    def _copied(self, record: LogRecord, reason: str, report: Report) -> None:
+        if self._is_closed or not self._leader.writer.is_certain:
+            return
+        if report.error is not None or report.offset is None:
+            clock = self._leader.clock
+            clock.call_at(
+                clock.now_ms() + DLQ_RETRY_MS,
+                lambda: None if self._is_closed else self._copy_to_dlq(record, reason),
+            )
+            return
+        dlq = self._leader.topics.dlq
+        self._leader.append(
+            decide.rejected(
+                self._place(record),
+                reason,
+                dlq=(dlq.name, record.partition % dlq.partitions, report.offset),
+                sha256=hashlib.sha256(record.value or b"").hexdigest(),
+            )
+        )
+        self._copying = None
+        self._work()
+
+    def _skip_gap(self, batch: Batch) -> None:
+        """Records before batch.position are gone: say so in the history, and go on there."""
+        logger.error(
+            "source records are gone before intake took them",
+            extra={"topic": self.source.name, "partition": self._partition, "why": batch.error},
+        )
+        if batch.position > self.position:
+            gap = e.IntakeGap(
+                topic=self.source.name,
+                topic_id=self.source.topic_id,
+                partition=self._partition,
+                from_offset=self.position,
+                to_offset=batch.position - 1,
+            )
+            self._leader.append(gap)
+            self.open()
+
+    def _place(self, record: LogRecord) -> Position:
+        return Position(self.source.topic_id, record.partition, record.offset, record.leader_epoch)
+
+
+def _tenant(event: e.Event) -> str:
+    return event.runs[0].tenant if isinstance(event, e.RunAccepted) else ""

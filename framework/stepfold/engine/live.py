@@ -1,0 +1,84 @@
+"""A run in memory: its workflow's code on its own loop, fed with the folded outcomes.
+
+The code may run ahead of the proof: it has no side effects, so what it asks for is
+only *asked* here. Effects wait for proof in the leader. When the code turns out to
+have run on events that never became valid, the whole live run is dropped and replayed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from stepfold.core.outcomes import Outcome, StepErrored, StepSucceeded
+from stepfold.core.run import Run
+from stepfold.sdk.activation import WorkflowInstance
+from stepfold.sdk.calls import Call, Completion, End, SignalCall, SleepCall, StepCall
+
+
+class Wanted(NamedTuple):
+    """What the code asked for since it was last asked, abandoned calls already removed."""
+
+    calls: tuple[Call, ...]
+    abandoned: tuple[str, ...]
+    end: End | None
+
+
+class LiveRun:
+    def __init__(self, run: Run, instance: WorkflowInstance) -> None:
+        self.run = run
+        self.instance = instance
+        self.steps: dict[str, StepCall] = {}
+        self.timers: Mapping[str, int] = {}
+        self.wake_at: int | None = None
+        self._is_started = False
+        self._consumed = 0
+        self._recovered = len(run.outcomes)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether there are outcomes that the code has not seen."""
+        return not self._is_started or self._consumed < len(self.run.outcomes)
+
+    def catch_up(self) -> Wanted:
+        """Hand over all outcomes that the code has not seen, and collect what it wants."""
+        calls: dict[str, Call] = {}
+        abandoned: list[str] = []
+        end: End | None = None
+        while self.is_behind and end is None:
+            completion = self._activate()
+            for call in completion.calls:
+                calls[call_id(call)] = call
+                if isinstance(call, StepCall):
+                    self.steps[call.step] = call
+            for gone in completion.abandoned:
+                calls.pop(gone, None)
+                self.steps.pop(gone, None)
+            abandoned.extend(completion.abandoned)
+            self.timers = completion.timers
+            end = completion.end
+        return Wanted(tuple(calls.values()), tuple(abandoned), end)
+
+    def _activate(self) -> Completion:
+        outcome: Outcome | None = None
+        if self._is_started:
+            outcome = self.run.outcomes[self._consumed]
+            self._consumed += 1
+            if isinstance(outcome, StepSucceeded | StepErrored):
+                self.steps.pop(outcome.step, None)
+        self._is_started = True
+        replaying = self._consumed < self._recovered
+        return self.instance.activate(outcome, replaying=replaying)
+
+    def close(self) -> None:
+        self.instance.close()
+
+
+def call_id(call: Call) -> str:
+    match call:
+        case StepCall():
+            return call.step
+        case SleepCall():
+            return call.timer_id
+        case SignalCall():
+            return call.wait_id

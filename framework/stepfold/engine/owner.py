@@ -1,0 +1,332 @@
+"""One shard from candidate to leader and back: fold, lease, claim, fold to the claim, lead.
+
+Section 3 of the protocol. Membership in the group only makes this process a candidate;
+what it may do follows from the log alone. Whatever goes wrong while leading (a proof
+that fails, a newer claim, a client that died) has one answer: drop the state, read the
+log, and claim again if the group still names this process. Attempts that run meanwhile
+go on, and are adopted when the log shows that nobody else led in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import secrets
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from stepfold.core import events as e
+from stepfold.core.errors import CodecError
+from stepfold.core.ids import NO_EPOCH, Epoch
+from stepfold.core.shard import Shard, Verdict, evolve
+from stepfold.engine.intake import Intake
+from stepfold.engine.leader import Leader, Surroundings
+from stepfold.journal.codec import decode_event, encode_event, event_headers
+from stepfold.journal.port import (
+    Appender,
+    AppTopics,
+    Batch,
+    Lease,
+    Membership,
+    Reader,
+    Report,
+    ShardId,
+)
+from stepfold.journal.writer import HistoryWriter
+from stepfold.sdk.app import App
+
+logger = logging.getLogger(__name__)
+
+LEASE_RETRY_S = 0.2
+LEASE_TRIES_MAX = 25
+CLAIM_BACKOFF_MIN_S = 0.2
+CLAIM_BACKOFF_MAX_S = 5.0
+CLAIM_REPORT_TIMEOUT_S = 30.0
+FOLD_SLICE_RECORDS = 2_000
+"""Records folded before the loop gets its turn."""
+PROOF_TIMEOUT_S = 10.0
+RELIEF_INTERVAL_S = 0.2
+
+
+class ShardState(Enum):
+    """Section 3 of the protocol, as far as this process takes part in it."""
+
+    FOLDING = "folding"
+    CLAIMING = "claiming"
+    LEADING = "leading"
+    DRAINING = "draining"
+    LIMBO = "limbo"
+    FAULTED = "faulted"
+    UNASSIGNED = "unassigned"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """The parts of the journal that an owner uses."""
+
+    appender: Appender
+    reader: Reader
+    membership: Membership
+    topics: AppTopics
+
+
+class ShardOwner:
+    def __init__(
+        self, *, shard_id: ShardId, app: App, log: Log, around: Surroundings, build: str
+    ) -> None:
+        self.shard_id = shard_id
+        self.state = ShardState.UNASSIGNED
+        self.fault: str | None = None
+        self.leader: Leader | None = None
+        self._app = app
+        self._log = log
+        self._around = around
+        self._build = build
+        self._loop = asyncio.get_running_loop()
+        self._batches: asyncio.Queue[Batch] = asyncio.Queue()
+        self._shard = Shard()
+        self._position = 0
+        self._uncertain: asyncio.Future[str] | None = None
+        self._intakes: list[Intake] = []
+
+    async def run(self) -> None:
+        """Own the shard until cancelled; claims again whenever a proof fails."""
+        failures = 0
+        try:
+            while True:
+                if await self._become_leader():
+                    failures = 0
+                    reason = await self._lead()
+                    logger.warning("shard is folded again", extra=self._extra(reason=reason))
+                failures += 1
+                backoff = min(CLAIM_BACKOFF_MIN_S * 2**failures, CLAIM_BACKOFF_MAX_S)
+                # Two candidates that lost the same race must not meet again.
+                await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
+        except (CodecError, ShardFaultError) as error:
+            self.fault = str(error)
+            self.state = ShardState.FAULTED
+            logger.error("shard is faulted", extra=self._extra(reason=self.fault))
+        finally:
+            self._stop_leading()
+
+    async def drain(self, grace_s: float) -> None:
+        """Let running attempts end, record them, and say that the shard is free (rule R14)."""
+        leader = self.leader
+        if leader is None or self.state is not ShardState.LEADING:
+            return
+        self.state = ShardState.DRAINING
+        leader.is_draining = True
+        for intake in self._intakes:
+            intake.close()
+        await self._around.executor.wait_idle(self.shard_id, grace_s)
+        if leader.writer.is_certain:
+            leader.append(e.Drained(reason="release", open_attempts=leader.open_attempts))
+        deadline = self._loop.time() + PROOF_TIMEOUT_S
+        while leader.writer.is_certain and leader.writer.unproven:
+            if self._loop.time() > deadline:
+                break
+            await asyncio.sleep(0.005)
+
+    # Becoming the leader
+
+    async def _become_leader(self) -> bool:
+        self.state = ShardState.FOLDING
+        self._shard, self._position = Shard(), 0
+        self._batches = batches = asyncio.Queue[Batch]()
+        history = self._log.topics.history.name
+        self._log.reader.open(history, self.shard_id.partition, 0, batches.put_nowait)
+        try:
+            await self._fold_until(lambda batch: batch.at_end)
+            self._check_opened()
+            if not await self._hold_lease():
+                return False
+            self.state = ShardState.CLAIMING
+            epoch = await self._claim()
+            if epoch is None:
+                return False
+        finally:
+            self._log.reader.close(history, self.shard_id.partition)
+        self._start_leading(epoch)
+        return True
+
+    async def _fold_until(self, done: Callable[[Batch], bool]) -> None:
+        while True:
+            batch = await self._batches.get()
+            if batch.error is not None:
+                raise ShardFaultError(
+                    f"history of {self.shard_id} cannot be read at {self._position}:"
+                    f" {batch.error}; restore the topic, or `stepfold topics diff`"
+                )
+            for start in range(0, len(batch.records), FOLD_SLICE_RECORDS):
+                for record in batch.records[start : start + FOLD_SLICE_RECORDS]:
+                    self._fold(record.offset, record.value or b"")
+                await asyncio.sleep(0)
+            self._position = max(self._position, batch.position)
+            if done(batch):
+                return
+
+    def _fold(self, offset: int, value: bytes) -> None:
+        recorded = decode_event(value, offset)
+        verdict = self._shard.chain.judge(recorded)
+        if verdict in (Verdict.APPLIES, Verdict.CLAIMS):
+            evolve(self._shard, recorded.event, recorded.at, self._shard.chain.epoch)
+        self._position = offset + 1
+
+    def _check_opened(self) -> None:
+        """Rule R2: the topics are still those that the history was opened with."""
+        opened, topics = self._shard.opened, self._log.topics
+        if opened is None:
+            return
+        was = (opened.history_topic_id, opened.inbox_topic_id, opened.control_topic_id)
+        now = (topics.history.topic_id, topics.inbox.topic_id, topics.control.topic_id)
+        if was != now or opened.partitions != topics.history.partitions:
+            raise ShardFaultError(
+                f"the topics of app {self.shard_id.app!r} are not those that its history was opened"
+                f" with (ids {was}, {opened.partitions} partitions; now {now},"
+                f" {topics.history.partitions}): a topic was re-created or changed; restore it"
+            )
+
+    async def _hold_lease(self) -> bool:
+        for _ in range(LEASE_TRIES_MAX):
+            taken = self._shard.intake.get(
+                (self._log.topics.inbox.topic_id, self.shard_id.partition)
+            )
+            offset = None if taken is None else taken.offset + 1
+            lease = await self._log.membership.check_lease(self.shard_id.partition, offset)
+            if lease is not Lease.UNKNOWN:
+                return lease is Lease.HELD
+            await asyncio.sleep(LEASE_RETRY_S)
+        return False
+
+    async def _claim(self) -> Epoch | None:
+        """Append a claim and fold up to it; None when it turned out void."""
+        chain = self._shard.chain
+        nonce = secrets.randbits(63)
+        claim = e.Claimed(
+            prev_epoch_offset=chain.epoch.offset,
+            prev_epoch_nonce=chain.epoch.nonce,
+            nonce=nonce,
+            worker_id=self._around.worker_id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            build=self._build,
+            fold_version=e.FOLD_VERSION,
+            closes_last_seq=chain.next_seq - 1,
+            closes_last_offset=chain.last_offset,
+            unsafe=self._log.topics.unsafe,
+        )
+        report = await self._append_claim(claim)
+        if report.offset is None:
+            return None
+        offset = report.offset
+        await self._fold_until(lambda _: self._position > offset)
+        epoch = Epoch(offset, nonce)
+        return epoch if self._shard.chain.epoch == epoch else None
+
+    async def _append_claim(self, claim: e.Claimed) -> Report:
+        reported: asyncio.Future[Report] = self._loop.create_future()
+
+        def report(answer: Report) -> None:
+            if not reported.done():
+                reported.set_result(answer)
+
+        self._log.appender.append(
+            self._log.topics.history.name,
+            self.shard_id.partition,
+            b"",
+            encode_event(claim, epoch=NO_EPOCH, seq=-1, at=self._around.clock.now_ms()),
+            event_headers(claim, NO_EPOCH, -1),
+            report,
+        )
+        try:
+            return await asyncio.wait_for(reported, CLAIM_REPORT_TIMEOUT_S)
+        except TimeoutError:
+            return Report(None, 0, "no report in time")
+
+    # Leading
+
+    def _start_leading(self, epoch: Epoch) -> None:
+        self._uncertain = self._loop.create_future()
+        topics = self._log.topics
+        writer = HistoryWriter(
+            appender=self._log.appender,
+            topic=topics.history.name,
+            partition=self.shard_id.partition,
+            epoch=epoch,
+            on_uncertain=self._is_uncertain,
+            on_proof=self._around.clock.observe,
+        )
+        self.leader = leader = Leader(
+            shard_id=self.shard_id,
+            topics=topics,
+            app=self._app,
+            shard=self._shard,
+            writer=writer,
+            around=self._around,
+        )
+        if self._shard.opened is None:
+            leader.append(self._opening())
+        leader.start()
+        self._intakes = [
+            Intake(leader, source, self._log.reader, self._log.appender)
+            for source in (topics.control, topics.inbox)
+        ]
+        for intake in self._intakes:
+            intake.open()
+        self.state = ShardState.LEADING
+        logger.info("shard is led here", extra=self._extra(runs=len(self._shard.runs)))
+
+    def _opening(self) -> e.ShardOpened:
+        topics = self._log.topics
+        return e.ShardOpened(
+            app=self.shard_id.app,
+            history_topic_id=topics.history.topic_id,
+            inbox_topic_id=topics.inbox.topic_id,
+            control_topic_id=topics.control.topic_id,
+            partitions=topics.history.partitions,
+            fold_version=e.FOLD_VERSION,
+            created_by=self._around.worker_id,
+        )
+
+    async def _lead(self) -> str:
+        """Until a proof fails; says why."""
+        assert self._uncertain is not None
+        committed = -1
+        try:
+            while True:
+                done, _ = await asyncio.wait((self._uncertain,), timeout=RELIEF_INTERVAL_S)
+                if done:
+                    return self._uncertain.result()
+                for intake in self._intakes:
+                    intake.relieve()
+                inbox = self._intakes[-1].position
+                leader = self.leader
+                if leader is not None and not leader.writer.unproven and inbox != committed:
+                    committed = inbox
+                    self._log.membership.commit(self.shard_id.partition, inbox)
+        finally:
+            self._stop_leading()
+
+    def _is_uncertain(self, reason: str) -> None:
+        if self._uncertain is not None and not self._uncertain.done():
+            self._uncertain.set_result(reason)
+
+    def _stop_leading(self) -> None:
+        self.state = ShardState.LIMBO
+        for intake in self._intakes:
+            intake.close()
+        self._intakes = []
+        if self.leader is not None:
+            self.leader.stop()
+            self.leader = None
+
+    def _extra(self, **more: object) -> dict[str, object]:
+        return {"app": self.shard_id.app, "partition": self.shard_id.partition, **more}
+
+
+class ShardFaultError(Exception):
+    """The history does not allow this process to lead the shard; a person has to look."""

@@ -1,0 +1,172 @@
+"""Keeps N worker processes alive.
+
+A process that ends unasked is replaced at once, under the same instance id, so that it
+is assigned its shards again without a rebalance; one that keeps dying is replaced with
+growing delays. SIGTERM is passed on and waited for; a second one ends everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from stepfold.engine.process import ORDER_VARIABLE, READY_LINE, ProcessOrder
+from stepfold.engine.slots import Slot, take_slot
+
+logger = logging.getLogger(__name__)
+
+STOP_TIMEOUT_S = 25.0
+"""From SIGTERM to SIGKILL; Kubernetes grants 30."""
+RESTART_DELAY_MAX_S = 10.0
+STABLE_AFTER_S = 10.0
+"""A process that lived this long is replaced without a delay when it ends."""
+REFUSED_EXITS = frozenset({2, 3, 4, 5, 6})
+"""Exit codes of a process that will not start better the next time."""
+
+
+class Supervisor:
+    def __init__(
+        self,
+        targets: Sequence[str],
+        *,
+        bootstrap_servers: str,
+        kafka_config: Mapping[str, str] | None = None,
+        processes: int = 1,
+        name: str | None = None,
+        unsafe_dev: bool = False,
+        directory: Path | None = None,
+        ready: Callable[[], None] | None = None,
+    ) -> None:
+        if not 1 <= processes <= 256:
+            raise ValueError(f"processes must be 1 to 256, got {processes}")
+        self._targets = tuple(targets)
+        self._bootstrap_servers = bootstrap_servers
+        self._kafka_config = dict(kafka_config or {})
+        self._count = processes
+        self._name = name
+        self._unsafe_dev = unsafe_dev
+        self._directory = directory or Path.cwd()
+        self._ready = ready
+        self._processes: dict[int, asyncio.subprocess.Process] = {}
+        self._stopping = asyncio.Event()
+        self._ready_count = 0
+
+    @property
+    def pids(self) -> list[int]:
+        return [process.pid for process in self._processes.values()]
+
+    def stop(self) -> None:
+        """Once: drain. Twice: end at once."""
+        number = signal.SIGKILL if self._stopping.is_set() else signal.SIGTERM
+        self._stopping.set()
+        for process in self._processes.values():
+            if process.returncode is None:
+                process.send_signal(number)
+
+    async def run(self) -> int:
+        """Until `stop`; the exit code for the command line."""
+        slots = [take_slot(self._bootstrap_servers, self._name) for _ in range(self._count)]
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                keepers = [tasks.create_task(self._keep(slot)) for slot in slots]
+        finally:
+            for slot in slots:
+                slot.release()
+        return max((keeper.result() for keeper in keepers), default=0)
+
+    async def _keep(self, slot: Slot) -> int:
+        loop = asyncio.get_running_loop()
+        delay_s = 0.0
+        while not self._stopping.is_set():
+            began = loop.time()
+            code = await self._run_one(slot)
+            if self._stopping.is_set():
+                break
+            if code in REFUSED_EXITS:
+                self.stop()
+                return code
+            lived_s = loop.time() - began
+            delay_s = (
+                0.0 if lived_s > STABLE_AFTER_S else min(delay_s * 2 + 0.1, RESTART_DELAY_MAX_S)
+            )
+            logger.warning(
+                "worker process ended, replacing it",
+                extra={"instance": slot.instance_id, "exit_code": code, "delay_s": delay_s},
+            )
+            await self._pause(delay_s)
+        return 0
+
+    async def _pause(self, delay_s: float) -> None:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), delay_s)
+        except TimeoutError:
+            return
+
+    async def _run_one(self, slot: Slot) -> int:
+        order = ProcessOrder(
+            targets=self._targets,
+            bootstrap_servers=self._bootstrap_servers,
+            kafka_config=self._kafka_config,
+            instance_id=slot.instance_id,
+            unsafe_dev=self._unsafe_dev,
+            parent_pid=os.getpid(),
+            directory=self._directory,
+        )
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "stepfold.engine.process",
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, ORDER_VARIABLE: order.model_dump_json()},
+            # A Ctrl-C in the terminal reaches the supervisor only, which passes it on once.
+            start_new_session=True,
+        )
+        self._processes[slot.ordinal] = process
+        try:
+            await asyncio.gather(self._relay(process), self._reap(process))
+        finally:
+            self._processes.pop(slot.ordinal, None)
+        return process.returncode or 0
+
+    async def _relay(self, process: asyncio.subprocess.Process) -> None:
+        """Pass on what the process prints; its first line says that it is ready."""
+        assert process.stdout is not None
+        async for line in process.stdout:
+            if line.decode(errors="replace").strip() == READY_LINE:
+                self._ready_count += 1
+                if self._ready is not None and self._ready_count == self._count:
+                    self._ready()
+            else:
+                sys.stdout.buffer.write(line)
+                sys.stdout.buffer.flush()
+
+    async def _reap(self, process: asyncio.subprocess.Process) -> None:
+        waiting = asyncio.ensure_future(process.wait())
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        await asyncio.wait((waiting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        try:
+            await asyncio.wait_for(
+                asyncio.shield(waiting), STOP_TIMEOUT_S if not waiting.done() else None
+            )
+        except TimeoutError:
+            process.kill()
+            await waiting
+
+
+def supervise(supervisor_of: Callable[[], Supervisor]) -> int:
+    """Run a supervisor to its end under SIGTERM and SIGINT; the exit code."""
+
+    async def main() -> int:
+        supervisor = supervisor_of()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, supervisor.stop)
+        return await supervisor.run()
+
+    return asyncio.run(main())

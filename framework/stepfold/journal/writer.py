@@ -1,0 +1,115 @@
+"""One shard's events on their way to the log, and the proof that they arrived unrivalled.
+
+Rules R7 and R8. Every event takes the next sequence number when it is appended. The
+only writer of a partition knows which offset each record must get: an acknowledgement
+with exactly that offset, after all earlier ones were proven, shows that nobody wrote in
+between, and so that no newer owner exists up to there. Anything else proves nothing:
+the writer then stops for good, and its owner reads the log to know.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+from stepfold.core.events import Event
+from stepfold.core.ids import Epoch
+from stepfold.journal.codec import encode_event, event_headers, event_run_id
+from stepfold.journal.port import Appender, Report
+
+IN_FLIGHT_MAX = 64
+"""Records of one shard without a report. It bounds the void records of a superseded
+owner, and the throughput per round trip."""
+
+WhenProven: TypeAlias = Callable[[], None]
+
+
+class _Unsent(NamedTuple):
+    seq: int
+    key: bytes
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+class HistoryWriter:
+    """on_uncertain is called once, with the reason; nothing is handed over after it."""
+
+    def __init__(
+        self,
+        *,
+        appender: Appender,
+        topic: str,
+        partition: int,
+        epoch: Epoch,
+        on_uncertain: Callable[[str], None],
+        on_proof: Callable[[int], None],
+    ) -> None:
+        self.epoch = epoch
+        self.next_seq = 0
+        self.proven_seq = -1
+        self.is_certain = True
+        self._appender = appender
+        self._topic = topic
+        self._partition = partition
+        self._on_uncertain = on_uncertain
+        self._on_proof = on_proof
+        self._unsent: deque[_Unsent] = deque()
+        self._in_flight = 0
+        self._when_proven: deque[tuple[int, WhenProven]] = deque()
+
+    @property
+    def unproven(self) -> int:
+        """Events that were appended and are not proven yet."""
+        return self.next_seq - 1 - self.proven_seq
+
+    def append(
+        self, event: Event, *, at: int, tenant: str, when_proven: WhenProven | None = None
+    ) -> None:
+        """Give the event its place in the history; when_proven runs once the place is proven."""
+        seq = self.next_seq
+        self.next_seq += 1
+        if when_proven is not None:
+            self._when_proven.append((seq, when_proven))
+        value = encode_event(event, epoch=self.epoch, seq=seq, at=at, tenant=tenant)
+        headers = event_headers(event, self.epoch, seq)
+        self._unsent.append(_Unsent(seq, event_run_id(event).encode(), value, headers))
+        self._hand_over()
+
+    def stop(self) -> None:
+        """Hand nothing over any more; what is under way may still land (R5 judges it)."""
+        self.is_certain = False
+        self._unsent.clear()
+        self._when_proven.clear()
+
+    def _hand_over(self) -> None:
+        while self.is_certain and self._unsent and self._in_flight < IN_FLIGHT_MAX:
+            record = self._unsent.popleft()
+            self._in_flight += 1
+            seq = record.seq
+            self._appender.append(
+                self._topic,
+                self._partition,
+                record.key,
+                record.value,
+                record.headers,
+                lambda report, seq=seq: self._reported(seq, report),
+            )
+
+    def _reported(self, seq: int, report: Report) -> None:
+        self._in_flight -= 1
+        if not self.is_certain:
+            return
+        expected = self.epoch.offset + 1 + seq
+        if report.error is not None or report.offset != expected or seq != self.proven_seq + 1:
+            self.stop()
+            self._on_uncertain(
+                f"event {seq} expected offset {expected}, was reported at {report.offset}"
+                f" ({report.error or 'no error'})"
+            )
+            return
+        self.proven_seq = seq
+        self._on_proof(report.timestamp)
+        while self._when_proven and self._when_proven[0][0] <= seq:
+            self._when_proven.popleft()[1]()
+        self._hand_over()
