@@ -1,0 +1,121 @@
+"""Who may import whom, so that an event's way through the rooms has one direction.
+
+A room that is not named here may be imported by nobody but a composition root: adding a room
+means deciding who may know it.
+"""
+
+from __future__ import annotations
+
+from tests.unit.house_sources import Source, imports, report, shipped
+
+OURS = ("stepfold", "stepfold_projections", "stepfold_topics")
+
+# Rooms that need no entry of their own: what a room imports from itself is its own business.
+MAY_IMPORT = {
+    "stepfold.core": set[str](),
+    "stepfold.settings": {"stepfold.core"},
+    "stepfold.telemetry": {"stepfold.core"},
+    "stepfold.sdk": {"stepfold.core"},
+    "stepfold.journal": {"stepfold.core", "stepfold_topics"},
+    "stepfold.client": {"stepfold.core", "stepfold.journal", "stepfold.sdk", "stepfold.settings"},
+    "stepfold.engine": {
+        "stepfold.core",
+        "stepfold.journal",
+        "stepfold.sdk",
+        "stepfold.telemetry",
+        "stepfold_topics",
+    },
+    "stepfold.local": {"stepfold.core", "stepfold.settings", "stepfold_topics"},
+    "stepfold_projections": {
+        "stepfold.core",
+        "stepfold.journal",
+        "stepfold.client.routing",
+        "stepfold.telemetry",
+        "stepfold_topics",
+    },
+    "stepfold_topics": set[str](),
+}
+
+# The places that put the parts together, and so name the concrete ones.
+COMPOSITION_ROOTS = (
+    "stepfold",
+    "stepfold.cli",
+    "stepfold.engine.process",
+    "stepfold.engine.supervisor",
+    "stepfold.engine.worker",
+    "stepfold.testing",
+    "stepfold_projections.service",
+)
+
+# The only rooms that speak to Kafka's client library; everything else sees the journal's port.
+SPEAK_KAFKA = (
+    "stepfold.cli",
+    "stepfold.client",
+    "stepfold.journal",
+    "stepfold.local",
+    "stepfold_projections.service",
+    "stepfold_topics",
+)
+
+
+def test_rooms_import_only_the_rooms_they_may_know() -> None:
+    findings: list[str] = []
+    for source in shipped():
+        if _is_root(source):
+            continue
+        room = _room(source.module)
+        allowed = MAY_IMPORT.get(room, set[str]()) | {room}
+        # `from stepfold.core import decide` yields the package and the module: one line, once.
+        seen: set[int] = set()
+        for node, name in imports(source):
+            if not _is_ours(name) or _within(name, allowed) or node.lineno in seen:
+                continue
+            if any(each.startswith(f"{name}.") for each in allowed) and "." in name:
+                continue
+            seen.add(node.lineno)
+            findings.append(source.at(node, f"{room} may not import {name}"))
+
+    assert not findings, report(findings)
+
+
+def test_only_named_rooms_speak_to_the_kafka_client_library() -> None:
+    findings = [
+        source.at(node, f"confluent_kafka is known only in {', '.join(SPEAK_KAFKA)}")
+        for source in shipped()
+        if not _within(source.module, set(SPEAK_KAFKA))
+        for node, name in imports(source)
+        if name == "confluent_kafka" or name.startswith("confluent_kafka.")
+    ]
+
+    assert not findings, report(sorted(set(findings)))
+
+
+def test_core_imports_the_standard_library_and_nothing_else() -> None:
+    import sys
+
+    findings = [
+        source.at(node, f"core is pure: {name} is not of the standard library")
+        for source in shipped()
+        if _within(source.module, {"stepfold.core"})
+        for node, name in imports(source)
+        if name.split(".")[0] not in sys.stdlib_module_names | {"stepfold"}
+    ]
+
+    assert not findings, report(findings)
+
+
+def _room(module: str) -> str:
+    parts = module.split(".")
+    return ".".join(parts[:2]) if parts[0] == "stepfold" else parts[0]
+
+
+def _is_root(source: Source) -> bool:
+    return source.module == "stepfold" or _within(source.module, set(COMPOSITION_ROOTS[1:]))
+
+
+def _is_ours(name: str) -> bool:
+    return name.split(".")[0] in OURS
+
+
+def _within(name: str, rooms: set[str]) -> bool:
+    return any(name == room or name.startswith(f"{room}.") for room in rooms)
