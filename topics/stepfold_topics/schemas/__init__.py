@@ -1,0 +1,1 @@
+"""The Avro schemas: one file per kind of record."""
