@@ -1,0 +1,80 @@
+"""Where code runs: in a workflow, in a step of one, or outside of any run.
+
+A context variable says so, hence it holds across awaits, tasks and the threads of
+plain-function steps.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import MutableMapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from stepfold.sdk.event import Event
+
+if TYPE_CHECKING:
+    from stepfold.sdk.activation import WorkflowInstance
+
+
+class RunLogger(logging.LoggerAdapter[logging.Logger]):
+    """Adds the run's ids to each line, and is silent while recorded code runs again."""
+
+    def __init__(self, extra: dict[str, object]) -> None:
+        super().__init__(logging.getLogger("stepfold.run"), extra)
+        self.is_muted = False
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's name
+        return not self.is_muted and super().isEnabledFor(level)
+
+    def process(
+        self, msg: Any, kwargs: MutableMapping[str, Any]
+    ) -> tuple[Any, MutableMapping[str, Any]]:
+        kwargs["extra"] = {**(self.extra or {}), **kwargs.get("extra", {})}
+        return msg, kwargs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """What `current_run()` tells.
+
+    attempt: number of the attempt inside a step, 0 in workflow code. idempotency_key:
+    stable per run and step, whatever the attempt; hand it to tools that can use one.
+    """
+
+    id: str
+    app: str
+    workflow: str
+    tenant: str
+    attempt: int
+    event: Event[Any]
+    idempotency_key: str
+    logger: RunLogger
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """instance is None inside a step."""
+
+    run: RunInfo
+    instance: WorkflowInstance | None
+
+
+CURRENT: ContextVar[Scope | None] = ContextVar("stepfold_scope", default=None)
+
+
+def current_run() -> RunInfo:
+    """The run that this code belongs to. Raises RuntimeError outside of one."""
+    scope = CURRENT.get()
+    if scope is None:
+        raise RuntimeError(
+            "current_run() was called outside of a run; call it in a workflow or step"
+        )
+    return scope.run
+
+
+def current_instance() -> WorkflowInstance | None:
+    """The workflow whose code this is; None inside a step and outside of runs."""
+    scope = CURRENT.get()
+    return None if scope is None else scope.instance
