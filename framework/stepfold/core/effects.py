@@ -42,7 +42,7 @@ def wake_at(run: Run) -> int | None:
     """When something of the run is due next, in broker milliseconds."""
     if run.is_terminal or run.status is RunStatus.PARKED:
         return None
-    due = [at for at in run.timers.values()]
+    due = list(run.timers.values())
     due += [wait.expires_at for wait in run.waits.values() if wait.expires_at]
     if not run.paused:
         due += [step.next_at for step in run.steps.values() if step.status is StepStatus.BACKOFF]

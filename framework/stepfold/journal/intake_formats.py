@@ -1,0 +1,119 @@
+"""What users may put on an inbox: JSON, CloudEvents in both modes, or the Avro Trigger.
+
+The value of `data` is taken over as JSON bytes; what is missing is null. An event
+without an id gets one from its place in the log, which is stable over every re-reading.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pydantic_core
+
+from stepfold.core.commands import Trigger
+from stepfold.core.errors import CodecError
+from stepfold.journal.codec import decode_command, is_single_object
+from stepfold.journal.port import Headers, LogRecord
+
+NAME_MAX = 512
+"""Characters of an event's name or id."""
+REASON_MAX = 2_000
+CLOUD_EVENTS_JSON = "application/cloudevents+json"
+
+
+def read_trigger(record: LogRecord) -> Trigger:
+    """Raises CodecError that says what is wrong with the record."""
+    value = record.value
+    if value is None:
+        raise CodecError("the record has no value")
+    if is_single_object(value):
+        command = decode_command(value)
+        if not isinstance(command, Trigger):
+            kind = type(command).__name__
+            raise CodecError(f"a {kind} belongs on the control topic, not on the inbox")
+        return _checked(command)
+    headers = {name.lower(): text for name, text in record.headers if text is not None}
+    if "ce_type" in headers or "ce_specversion" in headers:
+        return _binary_cloud_event(record, headers, value)
+    body = _json_object(value)
+    if "specversion" in body or _content_type(headers).startswith(CLOUD_EVENTS_JSON):
+        return _trigger(record, body.get("type"), body.get("id"), body.get("data"), "type")
+    return _trigger(record, body.get("name"), body.get("id"), body.get("data"), "name")
+
+
+def dlq_headers(record: LogRecord, reason: str) -> Headers:
+    """The record's own headers, and where it came from and why it is here."""
+    ours: Headers = [
+        ("dlq-topic", record.topic.encode()),
+        ("dlq-partition", b"%d" % record.partition),
+        ("dlq-offset", b"%d" % record.offset),
+        ("dlq-timestamp", b"%d" % record.timestamp),
+        ("dlq-exception-message", reason[:REASON_MAX].encode()),
+    ]
+    return [*((n, v) for n, v in record.headers if not n.startswith("dlq-")), *ours]
+
+
+def _binary_cloud_event(record: LogRecord, headers: dict[str, bytes], value: bytes) -> Trigger:
+    data = _json(value) if value else None
+    name, event_id = _text(headers, "ce_type"), _text(headers, "ce_id")
+    return _trigger(record, name, event_id, data, "ce_type")
+
+
+def _trigger(
+    record: LogRecord, name: object, event_id: object, data: object, name_field: str
+) -> Trigger:
+    if not isinstance(name, str):
+        raise CodecError(
+            f'the event has no {name_field}; write {{"name": "...", "data": ...}} or a CloudEvent'
+        )
+    if event_id is not None and not isinstance(event_id, str):
+        raise CodecError(f"the id of an event is text, got {event_id!r}")
+    return _checked(
+        Trigger(
+            name=name,
+            id=event_id or f"{record.topic}/{record.partition}/{record.offset}",
+            workflow="",
+            payload=pydantic_core.to_json(data),
+            payload_encoding="json",
+            key_id="",
+            idempotency_key="",
+            sent_at=record.timestamp,
+        )
+    )
+
+
+def _checked(trigger: Trigger) -> Trigger:
+    for field, text in (("name", trigger.name), ("id", trigger.id)):
+        if len(text) > NAME_MAX:
+            raise CodecError(f"the {field} has {len(text)} characters, the limit is {NAME_MAX}")
+    if not trigger.name and not trigger.workflow:
+        raise CodecError("the event has an empty name")
+    return trigger
+
+
+def _json(value: bytes) -> Any:
+    try:
+        return pydantic_core.from_json(value)
+    except ValueError as error:
+        raise CodecError(f"neither JSON, a CloudEvent nor an Avro Trigger: {error}") from error
+
+
+def _json_object(value: bytes) -> dict[str, Any]:
+    body = _json(value)
+    if not isinstance(body, dict):
+        raise CodecError(f'JSON, but no event: {type(body).__name__} in place of {{"name": ...}}')
+    return cast("dict[str, Any]", body)
+
+
+def _text(headers: dict[str, bytes], name: str) -> str | None:
+    value = headers.get(name)
+    if value is None:
+        return None
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise CodecError(f"header {name} is not UTF-8: {error}") from error
+
+
+def _content_type(headers: dict[str, bytes]) -> str:
+    return (_text(headers, "content-type") or "").lower()
