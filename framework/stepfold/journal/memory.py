@@ -10,12 +10,14 @@ when it breaks in that way.
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from stepfold.core.errors import KafkaError
+from stepfold.journal.memory_group import MemoryGroup, MemoryMembership
 from stepfold.journal.port import (
     AppTopics,
     Batch,
@@ -27,12 +29,12 @@ from stepfold.journal.port import (
     TopicFacts,
 )
 
+APP_TOPICS = ("inbox", "control", "history", "inbox.dlq")
 BATCH_RECORDS_MAX = 500
-REVOKE_TIMEOUT_S = 10.0
 
 
 @dataclass(slots=True)
-class _Log:
+class PartitionLog:
     """One partition: `low` is the offset of records[0]."""
 
     records: list[LogRecord] = field(default_factory=list[LogRecord])
@@ -52,35 +54,34 @@ class MemoryCluster:
     """What all journals of a test share. `now_ms` gives the log append time."""
 
     def __init__(self, now_ms: Callable[[], int] | None = None) -> None:
-        self.committed: dict[tuple[str, int], int] = {}
-        self._now_ms = now_ms or _wall_clock_ms
+        self._now_ms = now_ms or wall_clock_ms
         self._topics: dict[str, TopicFacts] = {}
-        self._logs: dict[tuple[str, int], _Log] = {}
-        self._groups: dict[str, _Group] = {}
+        self._logs: dict[tuple[str, int], PartitionLog] = {}
+        self._groups: dict[str, MemoryGroup] = {}
 
     def create_topic(self, name: str, partitions: int) -> TopicFacts:
         """Creating a topic again empties it and gives it a new id, as in Kafka."""
         facts = TopicFacts(name, uuid.uuid4().hex[:22], partitions)
         self._topics[name] = facts
         for partition in range(partitions):
-            self._logs[name, partition] = _Log()
+            self._logs[name, partition] = PartitionLog()
         return facts
 
     def create_app(self, app: str, partitions: int) -> AppTopics:
-        for name in ("inbox", "control", "history"):
+        for name in APP_TOPICS:
             self.create_topic(f"{app}.{name}", partitions)
-        self.create_topic(f"{app}.dlq", 1)
-        self._groups[app] = _Group(app, partitions)
+        self._groups[app] = MemoryGroup(partitions)
         return self.topics(app)
 
     def topics(self, app: str) -> AppTopics:
-        names = [f"{app}.{name}" for name in ("inbox", "control", "history", "dlq")]
+        names = [f"{app}.{name}" for name in APP_TOPICS]
         missing = [name for name in names if name not in self._topics]
         if missing:
             raise KafkaError(
                 f"app {app!r} has no topics {', '.join(missing)}; create_app({app!r}, …) first"
             )
-        return AppTopics(*(self._topics[name] for name in names), unsafe=False)
+        inbox, control, history, dlq = (self._topics[name] for name in names)
+        return AppTopics(inbox, control, history, dlq, unsafe=False)
 
     def append(
         self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers
@@ -122,11 +123,15 @@ class MemoryCluster:
     def has_partition(self, topic: str, partition: int) -> bool:
         return (topic, partition) in self._logs
 
-    def log(self, topic: str, partition: int) -> _Log:
+    def log(self, topic: str, partition: int) -> PartitionLog:
         return self._logs[topic, partition]
 
-    def group(self, app: str) -> _Group:
+    def group(self, app: str) -> MemoryGroup:
         return self._groups[app]
+
+
+def wall_clock_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 class MemoryJournal:
@@ -146,7 +151,7 @@ class MemoryJournal:
         self._memberships: list[MemoryMembership] = []
 
     def membership(self, app: str) -> MemoryMembership:
-        membership = MemoryMembership(self.cluster, app, self.member, self._loop)
+        membership = MemoryMembership(self.cluster.group(app), self.member, self._loop)
         self._memberships.append(membership)
         return membership
 
@@ -163,7 +168,7 @@ class MemoryJournal:
         self.appender.cut(lands=lands)
         self.reader.close_all()
         for membership in self._memberships:
-            self.cluster.group(membership.app).remove(self.member, told=False)
+            membership.group.remove(self.member, told=False)
 
 
 @dataclass(slots=True)
@@ -279,7 +284,7 @@ class _Reading:
     """One open partition. It delivers while it is open and not paused."""
 
     def __init__(
-        self, log: _Log, position: int, sink: BatchSink, loop: asyncio.AbstractEventLoop
+        self, log: PartitionLog, position: int, sink: BatchSink, loop: asyncio.AbstractEventLoop
     ) -> None:
         self.is_paused = False
         self.position = position
