@@ -4,7 +4,8 @@ The first ten bytes name the schema that a record was written with (C3 01 and it
 CRC-64-AVRO fingerprint), so the log needs no registry and old records stay readable.
 One schema per kind, without unions, because a union of all kinds costs two to six
 times as much. Times stay integers: the logical type is taken off the schema in memory,
-which leaves its fingerprint as it is.
+which leaves its fingerprint as it is. A record of an earlier release is read with the
+schema that release wrote, and resolved to the present class.
 """
 
 from __future__ import annotations
@@ -13,8 +14,7 @@ import dataclasses
 import io
 import json
 import struct
-from collections.abc import Callable
-from importlib import resources
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, cast
 
 import fastavro
@@ -25,18 +25,32 @@ from stepfold.core.commands import COMMAND_TYPES, Control, Trigger
 from stepfold.core.errors import CodecError
 from stepfold.core.ids import Epoch, Position
 from stepfold.journal.port import Headers
+from stepfold_topics import schemas
 
 MAGIC = b"\xc3\x01"
 HEADER_BYTES = 10
-SCHEMA_PACKAGE = "stepfold_topics.schemas"
+
+# Their stubs leave the buffer's type open, which strict checks would report at each call.
+_write_fields = cast(
+    "Callable[[io.BytesIO, Any, dict[str, Any]], None]",
+    fastavro.schemaless_writer,  # pyright: ignore[reportUnknownMemberType] - see above
+)
+_read_fields = cast(
+    "Callable[[io.BytesIO, Any, Any], dict[str, Any]]",
+    fastavro.schemaless_reader,  # pyright: ignore[reportUnknownMemberType] - see above
+)
 
 
 class _Kind(NamedTuple):
-    """How one kind is written and read."""
+    """How one kind is written and read.
+
+    `reader_schema` is None where it is the writer's: resolution has a cost.
+    """
 
     type: type[Any]
-    schema: Any
     header: bytes
+    writer_schema: Any
+    reader_schema: Any
     to_fields: Callable[[Any], dict[str, Any]]
     from_fields: Callable[[dict[str, Any]], Any]
 
@@ -106,38 +120,72 @@ def is_single_object(value: bytes) -> bool:
 def _write(kind: _Kind, fields: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
     buffer.write(kind.header)
-    fastavro.schemaless_writer(buffer, kind.schema, fields)
+    _write_fields(buffer, kind.writer_schema, fields)
     return buffer.getvalue()
 
 
 def _read(value: bytes) -> tuple[_Kind, dict[str, Any]]:
-    if len(value) < HEADER_BYTES:
-        raise CodecError(f"{len(value)} bytes are too few for an Avro single object")
-    if value[:2] != MAGIC:
-        raise CodecError(f"not an Avro single object: it begins with {value[:2].hex()}, not c301")
     kind = _BY_HEADER.get(value[:HEADER_BYTES])
     if kind is None:
-        raise CodecError(
-            f"unknown schema fingerprint {value[2:HEADER_BYTES].hex()}: "
-            "written by a newer version of stepfold, or by somebody else"
-        )
+        raise _unknown(value)
     buffer = io.BytesIO(value)
     buffer.seek(HEADER_BYTES)
     try:
-        fields = fastavro.schemaless_reader(buffer, kind.schema, None)
-    except (EOFError, IndexError, ValueError, OverflowError, struct.error, MemoryError) as error:
+        fields = _read_fields(buffer, kind.writer_schema, kind.reader_schema)
+    except EOFError as error:
+        raise CodecError(
+            f"truncated {kind.type.__name__} record: it ends after {len(value)} bytes"
+        ) from error
+    except (IndexError, ValueError, OverflowError, struct.error, MemoryError) as error:
         raise CodecError(f"damaged {kind.type.__name__} record: {error!r}") from error
-    return kind, cast("dict[str, Any]", fields)
+    surplus = len(value) - buffer.tell()
+    if surplus:
+        raise CodecError(f"damaged {kind.type.__name__} record: {surplus} bytes follow its end")
+    return kind, fields
 
 
-def _kind_of(cls: type[Any]) -> _Kind:
-    text = resources.files(SCHEMA_PACKAGE).joinpath(f"{cls.__name__}.avsc").read_text()
+def _unknown(value: bytes) -> CodecError:
+    if len(value) < HEADER_BYTES:
+        return CodecError(
+            f"too short for an Avro single object: {len(value)} bytes,"
+            f" of which its header alone takes {HEADER_BYTES}"
+        )
+    if value[:2] != MAGIC:
+        return CodecError(
+            f"not an Avro single object: it begins with {value[:2].hex()}, not {MAGIC.hex()}"
+        )
+    return CodecError(
+        f"unknown schema fingerprint {value[2:HEADER_BYTES].hex()}: written by a newer version"
+        " of stepfold, or by somebody else; upgrade this process, or look at the producer"
+    )
+
+
+def _kind_of(cls: type[Any], text: str) -> _Kind:
+    header, schema = _parsed(text)
+    names = [field.name for field in dataclasses.fields(cls)]
+    return _Kind(cls, header, schema, None, _to_fields(names), _from_fields(cls, names))
+
+
+def _released_kinds() -> dict[bytes, _Kind]:
+    """Kinds whose schema has grown since a release, by the header of what that one wrote."""
+    found: dict[bytes, _Kind] = {}
+    for texts in schemas.released().values():
+        for name, text in texts.items():
+            if text == _TEXTS.get(name):
+                continue
+            header, schema = _parsed(text)
+            kind = _BY_NAME[name]
+            found[header] = kind._replace(
+                header=header, writer_schema=schema, reader_schema=kind.writer_schema
+            )
+    return found
+
+
+def _parsed(text: str) -> tuple[bytes, Any]:
     definition = json.loads(text)
     canonical = to_parsing_canonical_form(definition)
     header = MAGIC + bytes.fromhex(fingerprint(canonical, "CRC-64-AVRO"))
-    plain = fastavro.parse_schema(_without_logical_types(definition), _force=True)
-    names = [field.name for field in dataclasses.fields(cls)]
-    return _Kind(cls, plain, header, _to_fields(names), _from_fields(cls, names))
+    return header, fastavro.parse_schema(_without_logical_types(definition), _force=True)
 
 
 def _without_logical_types(schema: Any) -> Any:
@@ -147,7 +195,7 @@ def _without_logical_types(schema: Any) -> Any:
             return mapping["type"]
         return {key: _without_logical_types(value) for key, value in mapping.items()}
     if isinstance(schema, list):
-        return [_without_logical_types(item) for item in cast("list[Any]", schema)]
+        return [_without_logical_types(item) for item in cast("Iterable[Any]", schema)]
     return schema
 
 
@@ -176,6 +224,11 @@ _READ = {
     ' d["src_leader_epoch"])',
     "runs": 'tuple(RunStart(**r) for r in d["runs"])',
 }
-_BY_TYPE: dict[type[Any], _Kind] = {cls: _kind_of(cls) for cls in (*e.EVENT_TYPES, *COMMAND_TYPES)}
-_BY_HEADER = {kind.header: kind for kind in _BY_TYPE.values()}
+_TEXTS = schemas.present()
+_BY_TYPE: dict[type[Any], _Kind] = {
+    cls: _kind_of(cls, _TEXTS[cls.__name__]) for cls in (*e.EVENT_TYPES, *COMMAND_TYPES)
+}
+_BY_NAME = {cls.__name__: kind for cls, kind in _BY_TYPE.items()}
 _EVENT_KINDS: frozenset[type[Any]] = frozenset(e.EVENT_TYPES)
+# The present schemas come last: where a release wrote the same, there is nothing to resolve.
+_BY_HEADER = {**_released_kinds(), **{kind.header: kind for kind in _BY_TYPE.values()}}
