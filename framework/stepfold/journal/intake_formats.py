@@ -1,11 +1,15 @@
 """What users may put on an inbox: JSON, CloudEvents in both modes, or the Avro Trigger.
 
-The value of `data` is taken over as JSON bytes; what is missing is null. An event
-without an id gets one from its place in the log, which is stable over every re-reading.
+The value of `data` is taken over as JSON bytes, written anew: a number may lose digits
+that no double holds, and of equal keys the last counts. Missing data is null, not {},
+so that a workflow can tell "nothing" from "an empty object". An event without an id
+gets one from its place in the log, which is the same at every re-reading.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import pydantic_core
@@ -19,6 +23,8 @@ NAME_MAX = 512
 """Characters of an event's name or id."""
 REASON_MAX = 2_000
 CLOUD_EVENTS_JSON = "application/cloudevents+json"
+CLOUD_EVENTS_BATCH = "application/cloudevents-batch"
+REGISTRY_FRAMING = 0  # the first byte of what a schema registry's serialisers write
 
 
 def read_trigger(record: LogRecord) -> Trigger:
@@ -27,16 +33,17 @@ def read_trigger(record: LogRecord) -> Trigger:
     if value is None:
         raise CodecError("the record has no value")
     if is_single_object(value):
-        command = decode_command(value)
-        if not isinstance(command, Trigger):
-            kind = type(command).__name__
-            raise CodecError(f"a {kind} belongs on the control topic, not on the inbox")
-        return _checked(command)
-    headers = {name.lower(): text for name, text in record.headers if text is not None}
+        return _avro_trigger(record, value)
+    headers = _headers(record)
     if "ce_type" in headers or "ce_specversion" in headers:
         return _binary_cloud_event(record, headers, value)
+    content_type = _content_type(headers)
+    if content_type.startswith(CLOUD_EVENTS_BATCH):
+        raise CodecError("a batch of CloudEvents; send each event in a record of its own")
     body = _json_object(value)
-    if "specversion" in body or _content_type(headers).startswith(CLOUD_EVENTS_JSON):
+    if "specversion" in body or content_type.startswith(CLOUD_EVENTS_JSON):
+        if "data_base64" in body:
+            raise CodecError("the CloudEvent has data_base64, and the data of an event is JSON")
         return _trigger(record, body.get("type"), body.get("id"), body.get("data"), "type")
     return _trigger(record, body.get("name"), body.get("id"), body.get("data"), "name")
 
@@ -48,12 +55,33 @@ def dlq_headers(record: LogRecord, reason: str) -> Headers:
         ("dlq-partition", b"%d" % record.partition),
         ("dlq-offset", b"%d" % record.offset),
         ("dlq-timestamp", b"%d" % record.timestamp),
-        ("dlq-exception-message", reason[:REASON_MAX].encode()),
+        ("dlq-exception-message", reason[:REASON_MAX].encode(errors="replace")),
     ]
     return [*((n, v) for n, v in record.headers if not n.startswith("dlq-")), *ours]
 
 
+def _headers(record: LogRecord) -> dict[str, bytes]:
+    # Kafka lets a header be null, which the client's types do not say.
+    pairs = cast("Sequence[tuple[str, bytes | None]]", record.headers)
+    return {name.lower(): text for name, text in pairs if text is not None}
+
+
+def _avro_trigger(record: LogRecord, value: bytes) -> Trigger:
+    command = decode_command(value)
+    if not isinstance(command, Trigger):
+        kind = type(command).__name__
+        raise CodecError(f"a {kind} belongs on the control topic, not on the inbox")
+    if not command.id and not command.workflow:
+        command = replace(command, id=_id_of_place(record))
+    return _checked(command)
+
+
 def _binary_cloud_event(record: LogRecord, headers: dict[str, bytes], value: bytes) -> Trigger:
+    content_type = _content_type(headers).partition(";")[0].strip()
+    if value and content_type and not content_type.endswith(("/json", "+json")):
+        raise CodecError(
+            f"the CloudEvent's content-type is {content_type}, and the data of an event is JSON"
+        )
     data = _json(value) if value else None
     name, event_id = _text(headers, "ce_type"), _text(headers, "ce_id")
     return _trigger(record, name, event_id, data, "ce_type")
@@ -71,9 +99,9 @@ def _trigger(
     return _checked(
         Trigger(
             name=name,
-            id=event_id or f"{record.topic}/{record.partition}/{record.offset}",
+            id=event_id or _id_of_place(record),
             workflow="",
-            payload=pydantic_core.to_json(data),
+            payload=_payload(data),
             payload_encoding="json",
             key_id="",
             idempotency_key="",
@@ -91,11 +119,35 @@ def _checked(trigger: Trigger) -> Trigger:
     return trigger
 
 
+def _id_of_place(record: LogRecord) -> str:
+    return f"{record.topic}/{record.partition}/{record.offset}"
+
+
+def _payload(data: object) -> bytes:
+    payload = pydantic_core.to_json(data)
+    if b"Infinity" in payload:
+        try:
+            pydantic_core.from_json(payload, allow_inf_nan=False)
+        except ValueError as error:
+            raise CodecError("the data holds a number beyond 1.8e308; send it as text") from error
+    return payload
+
+
 def _json(value: bytes) -> Any:
     try:
-        return pydantic_core.from_json(value)
+        return pydantic_core.from_json(value, allow_inf_nan=False)
     except ValueError as error:
-        raise CodecError(f"neither JSON, a CloudEvent nor an Avro Trigger: {error}") from error
+        raise CodecError(_why_not_json(value, error)) from error
+
+
+def _why_not_json(value: bytes, error: ValueError) -> str:
+    if value[:1] == bytes([REGISTRY_FRAMING]):
+        return "framed by a schema registry's serialiser; send JSON, or the Avro single object"
+    try:
+        value.decode()
+    except UnicodeDecodeError as undecodable:
+        return f"neither JSON nor Avro: not UTF-8 at byte {undecodable.start}"
+    return f"neither JSON, a CloudEvent nor an Avro Trigger: {error}"
 
 
 def _json_object(value: bytes) -> dict[str, Any]:
