@@ -64,4 +64,4 @@ class KafkaJournal:
 
     async def close(self) -> None:
         await asyncio.to_thread(self.reader.shut_down)
-        self.appender.close()
+        await self.appender.close()

@@ -25,6 +25,8 @@ _APPENDER: dict[str, Any] = {
     "linger.ms": 0,  # the default of 5 ms would be the price of every step
     "socket.timeout.ms": 10_000,  # how long a leader change can stall the producer
     "request.timeout.ms": 8_000,  # must be below socket.timeout.ms
+    # Alone, a record costs the same with and without; under load lz4 gave a quarter more.
+    "compression.type": "lz4",
     "queue.buffering.max.messages": APPEND_QUEUE_MAX,
     "log_level": 3,  # connection trouble shows as a shard's state, not as noise
 }
