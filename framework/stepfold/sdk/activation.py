@@ -137,7 +137,7 @@ class WorkflowInstance:
 
     def close(self) -> None:
         """Drop the code where it stands; its `finally` blocks run, but get nothing any more."""
-        tasks = [t for t in asyncio.all_tasks(self._loop) if not t.done()]
+        tasks = self._loop.living_tasks()
         self._end = self._end or Cancelled(reason="")
         for _ in range(CLOSING_ROUNDS_MAX):
             if not tasks:

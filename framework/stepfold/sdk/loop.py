@@ -20,6 +20,8 @@ from typing import Any, NoReturn
 
 CALLBACKS_PER_ACTIVATION_MAX = 1_000_000
 """A workflow that takes more turns than this without waiting is taken to spin."""
+TASKS_PRUNED_AT = 64
+"""Tasks noted before the finished ones are forgotten."""
 
 
 class OutsideWorldError(RuntimeError):
@@ -40,6 +42,7 @@ class RunLoop(asyncio.AbstractEventLoop):
         self._timer_ids: dict[asyncio.TimerHandle, str] = {}
         self._timers_made = 0
         self._is_closed = False
+        self._tasks: list[asyncio.Task[Any]] = []
         self.unhandled: BaseException | None = None
 
     # What the engine does
@@ -144,7 +147,17 @@ class RunLoop(asyncio.AbstractEventLoop):
         context: Context | None = None,
         **options: Any,
     ) -> asyncio.Task[Any]:
-        return asyncio.Task(coro, loop=self, name=name, context=context, **options)
+        task: asyncio.Task[Any] = asyncio.Task(
+            coro, loop=self, name=name, context=context, **options
+        )
+        if len(self._tasks) >= TASKS_PRUNED_AT:
+            self._tasks = self.living_tasks()
+        self._tasks.append(task)
+        return task
+
+    def living_tasks(self) -> list[asyncio.Task[Any]]:
+        """asyncio.all_tasks() would look through the tasks of every run of the process."""
+        return [task for task in self._tasks if not task.done()]
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Kept: whether it matters shows when the workflow ends."""
