@@ -31,6 +31,10 @@ def test_step_of_the_first_example_is_an_ordinary_function_outside_of_runs() -> 
     assert asyncio.run(search("tides")) == ["what the web says about tides"]
 
 
+def test_first_example_is_the_one_among_the_examples() -> None:
+    assert (ROOT / "examples" / "research.py").read_text().endswith(_blocks()[0])
+
+
 def test_all_examples_are_python() -> None:
     for block in _blocks():
         # `await` and `async with` stand outside of functions in some of them.
