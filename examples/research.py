@@ -1,9 +1,6 @@
 """The example of the README: a step that is retried, and a person who approves.
 
-    stepfold topics apply research
-    stepfold worker examples.research:app
-    stepfold send research agent/run '{"query": "tides"}'
-    stepfold signal RUN approval true
+deploy/compose.yaml runs it. On one machine: `stepfold worker examples.research:app`.
 """
 
 from __future__ import annotations
