@@ -8,7 +8,6 @@ MAKEFLAGS += --no-print-directory
 
 VENV := .venv
 BIN := $(VENV)/bin
-PYTHON_SOURCES := framework projections topics tests examples
 # Arguments for the target's own program: make demo ARGS=--exit, make test ARGS="-k fold"
 ARGS ?=
 
@@ -32,14 +31,15 @@ test: setup ## lint, types and all tests; ends with pytest's closing line
 	$(BIN)/pytest $(ARGS); \
 	if [ $$lint -ne 0 ]; then echo "the tests passed, but lint did not: see above" >&2; exit 1; fi
 
-lint: setup ## ruff, the formatter's opinion, mypy and basedpyright
-	@$(BIN)/ruff check --quiet .
-	@$(BIN)/ruff format --quiet --check .
-	@$(BIN)/mypy --no-error-summary & types=$$!; \
-	strict=0; $(BIN)/basedpyright > $(VENV)/basedpyright.txt || strict=$$?; \
-	wait $$types; \
-	if [ $$strict -ne 0 ]; then cat $(VENV)/basedpyright.txt; exit $$strict; fi
-	@echo "lint: clean"
+lint: setup ## ruff, the formatter's opinion, mypy and basedpyright; all of them, whatever fails
+	@failed=""; \
+	$(BIN)/basedpyright > $(VENV)/basedpyright.txt 2>&1 & strict=$$!; \
+	$(BIN)/ruff check --quiet . || failed+=" ruff"; \
+	$(BIN)/ruff format --quiet --check . || failed+=" format"; \
+	$(BIN)/mypy --no-error-summary || failed+=" mypy"; \
+	wait $$strict || { cat $(VENV)/basedpyright.txt; failed+=" basedpyright"; }; \
+	if [ -n "$$failed" ]; then echo "lint failed:$$failed" >&2; exit 1; fi; \
+	echo "lint: clean"
 
 format: setup ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .

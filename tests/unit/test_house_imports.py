@@ -6,6 +6,9 @@ means deciding who may know it.
 
 from __future__ import annotations
 
+import ast
+import sys
+
 from tests.unit.house_sources import Source, imports, report, shipped
 
 OURS = ("stepfold", "stepfold_projections", "stepfold_topics")
@@ -59,23 +62,21 @@ SPEAK_KAFKA = (
 
 
 def test_rooms_import_only_the_rooms_they_may_know() -> None:
-    findings: list[str] = []
-    for source in shipped():
-        if _is_root(source):
-            continue
-        room = _room(source.module)
-        allowed = MAY_IMPORT.get(room, set[str]()) | {room}
-        # `from stepfold.core import decide` yields the package and the module: one line, once.
-        seen: set[int] = set()
-        for node, name in imports(source):
-            if not _is_ours(name) or _within(name, allowed) or node.lineno in seen:
-                continue
-            if any(each.startswith(f"{name}.") for each in allowed) and "." in name:
-                continue
-            seen.add(node.lineno)
-            findings.append(source.at(node, f"{room} may not import {name}"))
+    findings = [finding for source in shipped() for finding in _trespasses(source)]
 
     assert not findings, report(findings)
+
+
+def test_a_trespass_would_be_found() -> None:
+    assert len(_trespasses(_planted("stepfold.core.x", "import stepfold.engine.leader"))) == 1
+    assert len(_trespasses(_planted("stepfold.sdk.x", "from stepfold import Client"))) == 1
+    assert (
+        len(_trespasses(_planted("stepfold_projections.x", "from stepfold.client import y"))) == 1
+    )
+    assert not _trespasses(
+        _planted("stepfold_projections.x", "from stepfold.client import routing")
+    )
+    assert not _trespasses(_planted("stepfold.cli.x", "from stepfold.journal import kafka"))
 
 
 def test_only_named_rooms_speak_to_the_kafka_client_library() -> None:
@@ -91,8 +92,6 @@ def test_only_named_rooms_speak_to_the_kafka_client_library() -> None:
 
 
 def test_core_imports_the_standard_library_and_nothing_else() -> None:
-    import sys
-
     findings = [
         source.at(node, f"core is pure: {name} is not of the standard library")
         for source in shipped()
@@ -102,6 +101,24 @@ def test_core_imports_the_standard_library_and_nothing_else() -> None:
     ]
 
     assert not findings, report(findings)
+
+
+def _trespasses(source: Source) -> list[str]:
+    if _is_root(source):
+        return []
+    room = _room(source.module)
+    allowed = MAY_IMPORT.get(room, set[str]()) | {room}
+    findings: dict[int, str] = {}
+    for node, name in imports(source):
+        # `from stepfold.client import routing` names the package on the way to the module.
+        is_on_the_way = "." in name and any(each.startswith(f"{name}.") for each in allowed)
+        if _is_ours(name) and not is_on_the_way and not _within(name, allowed):
+            findings[node.lineno] = source.at(node, f"{room} may not import {name}")
+    return list(findings.values())
+
+
+def _planted(module: str, text: str) -> Source:
+    return Source(path="planted.py", module=module, text=text, tree=ast.parse(text))
 
 
 def _room(module: str) -> str:
