@@ -7,19 +7,24 @@ their partition.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 PARTITIONS_DEFAULT = 8
 REPLICATION_DEFAULT = 3
+IN_SYNC_MIN = 2
 DAY_MS = 86_400_000
-MESSAGE_BYTES_MAX = 2 * 1024 * 1024
-"""An event is at most 900 KB; the rest is for what wraps it."""
+SOURCE_RETENTION_MS = 30 * DAY_MS
+SOURCE_RECORD_BYTES_MAX = 1024 * 1024
+EVENT_RECORD_BYTES_MAX = 2 * 1024 * 1024
 
-DURABLE = {
-    "min.insync.replicas": "2",  # with three replicas, one broker may fail
-    "unclean.leader.election.enable": "false",  # a stale leader would take proven events back
-}
+
+class Setting(NamedTuple):
+    """One topic setting, as Kafka spells it."""
+
+    name: str
+    value: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,51 +36,90 @@ class TopicPlan:
     replication: int
     key: str
     purpose: str
-    config: Mapping[str, str] = field(default_factory=dict[str, str])
+    settings: tuple[Setting, ...]
+
+    @property
+    def config(self) -> dict[str, str]:
+        return {setting.name: setting.value for setting in self.settings}
 
 
 def topics_of(
     app: str, *, partitions: int = PARTITIONS_DEFAULT, replication: int = REPLICATION_DEFAULT
 ) -> tuple[TopicPlan, ...]:
-    """inbox, control, history, dlq."""
-    durable = dict(DURABLE)
-    durable["min.insync.replicas"] = str(min(2, replication))
-    common = {**durable, "cleanup.policy": "delete", "max.message.bytes": str(MESSAGE_BYTES_MAX)}
-    # Broker time: timers and waits of owners on different machines must agree.
-    stamped = {**common, "message.timestamp.type": "LogAppendTime"}
+    """inbox, control, history, dlq. Fewer than three replicas are for development only."""
+
+    def plan(suffix: str, key: str, purpose: str, *own: Setting) -> TopicPlan:
+        return TopicPlan(
+            name=f"{app}.{suffix}",
+            partitions=partitions,
+            replication=replication,
+            key=key,
+            purpose=purpose,
+            settings=(*_durable(replication), *own),
+        )
+
     return (
-        TopicPlan(
-            name=f"{app}.inbox",
-            partitions=partitions,
-            replication=replication,
-            key="the event's key or id, or the start's idempotency key",
-            purpose="triggers; anyone may write",
-            # Long enough for any outage of the workers; taken triggers live in the history.
-            config={**stamped, "retention.ms": str(30 * DAY_MS)},
+        plan(
+            "inbox",
+            "the event's key or id, or the start's idempotency key",
+            "triggers; anyone may write",
+            *_SOURCE,
         ),
-        TopicPlan(
-            name=f"{app}.control",
-            partitions=partitions,
-            replication=replication,
-            key="run id",
-            purpose="signals, cancels and nudges, to the run's own partition",
-            config={**stamped, "retention.ms": str(30 * DAY_MS)},
+        plan("control", "run id", "signals, cancels and nudges, to the run's shard", *_SOURCE),
+        plan("history", "run id; empty for events of the shard", "the events", *_HISTORY),
+        plan("inbox.dlq", "as the source record", "records that could not be read", *_DLQ),
+    )
+
+
+def _durable(replication: int) -> tuple[Setting, ...]:
+    return (
+        Setting("cleanup.policy", "delete", "compaction would keep one record of each run"),
+        Setting(
+            "min.insync.replicas",
+            str(min(IN_SYNC_MIN, replication)),
+            "what was acknowledged is on two brokers, and one of three may fail",
         ),
-        TopicPlan(
-            name=f"{app}.history",
-            partitions=partitions,
-            replication=replication,
-            key="run id",
-            purpose="the events; only the engine writes",
-            # A run that sleeps for a month must find its history: nothing expires by itself.
-            config={**stamped, "retention.ms": "-1", "retention.bytes": "-1"},
-        ),
-        TopicPlan(
-            name=f"{app}.inbox.dlq",
-            partitions=partitions,
-            replication=replication,
-            key="as the source record",
-            purpose="records that could not be read, with the reason in their headers",
-            config={**common, "retention.ms": "-1"},
+        Setting(
+            "unclean.leader.election.enable",
+            "false",
+            "a leader that lags behind would take back what was proven",
         ),
     )
+
+
+_STAMPED = Setting(
+    "message.timestamp.type",
+    "LogAppendTime",
+    "timers of owners on different machines agree on the broker's time",
+)
+_SOURCE = (
+    _STAMPED,
+    Setting(
+        "retention.ms",
+        str(SOURCE_RETENTION_MS),
+        "longer than any outage of the workers; what was taken in lives in the history",
+    ),
+    Setting(
+        "max.message.bytes",
+        str(SOURCE_RECORD_BYTES_MAX),
+        "intake takes 900 KB; what is larger is better refused at the sender",
+    ),
+)
+_HISTORY = (
+    _STAMPED,
+    Setting("retention.ms", "-1", "a run that sleeps for a year must find its history"),
+    Setting("retention.bytes", "-1", "a busy shard must not push out the runs that wait"),
+    Setting(
+        "max.message.bytes",
+        str(EVENT_RECORD_BYTES_MAX),
+        "an event holds a whole trigger and what wraps it; a refused append stops the shard",
+    ),
+)
+_DLQ = (
+    Setting("retention.ms", "-1", "a record leaves when somebody redrives or drops it"),
+    Setting(
+        "max.message.bytes",
+        str(EVENT_RECORD_BYTES_MAX),
+        "the source record, whatever its size, and the headers that explain it",
+    ),
+)

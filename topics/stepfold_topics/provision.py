@@ -1,155 +1,144 @@
 """Creates an app's topics, and compares those that are there with the catalog.
 
-Settings that can be changed safely are changed. A partition count is never changed: it
-would move keys to other shards, so a difference is refused.
+Nothing is ever made smaller: where a topic keeps more, or longer, than the catalog asks
+for, that stays. A partition count is never changed, because it would move keys to other
+shards; a difference is refused before anything is touched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import (
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    NewTopic,
-    ResourceType,
-)
+from confluent_kafka.admin import AdminClient
 
+from stepfold_topics.admin import DescribedTopic, create_topics, describe_topics, set_config
 from stepfold_topics.catalog import TopicPlan
+from stepfold_topics.errors import ProvisionError, RekeyError
 
-REQUEST_TIMEOUT_S = 15.0
+__all__ = ["Difference", "ProvisionError", "RekeyError", "apply", "compare", "differences_of"]
 
+VISIBLE_TIMEOUT_S = 15.0
+"""For a topic that was just created to be known to every broker."""
+VISIBLE_POLL_S = 0.05
 
-class ProvisionError(Exception):
-    """Kafka refused, or did not answer."""
+FLOORS = {"retention.ms", "retention.bytes", "max.message.bytes", "min.insync.replicas"}
+"""Settings where more than the plan asks for is as good; -1 is without limit."""
 
-
-class RekeyError(ProvisionError):
-    """The change asked for would move keys to other partitions."""
+DifferenceKind: TypeAlias = Literal["missing", "partitions", "setting", "replication"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
     topic: str
-    kind: Literal["missing", "partitions", "setting", "replication"]
+    kind: DifferenceKind
     name: str
     is_value: str
     wanted: str
 
+    @property
+    def can_apply(self) -> bool:
+        """Whether `apply` mends it: replicas are moved by Kafka's own tools."""
+        return self.kind in ("missing", "setting")
+
     def __str__(self) -> str:
         if self.kind == "missing":
             return f"{self.topic}: missing"
-        return f"{self.topic}: {self.name} is {self.is_value}, wanted {self.wanted}"
+        text = f"{self.topic}: {self.name} is {self.is_value}, wanted {self.wanted}"
+        if self.kind == "replication":
+            text += "; add replicas with kafka-reassign-partitions.sh"
+        return text
 
 
 def compare(admin: AdminClient, plans: Sequence[TopicPlan]) -> list[Difference]:
-    """What `apply` would change or refuse; blocks, call it in a thread."""
-    try:
-        listed = admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
-    except KafkaException as error:
-        raise ProvisionError(f"topics cannot be listed: {error.args[0].str()}") from error
-    found: list[Difference] = []
-    there = [plan for plan in plans if plan.name in listed]
-    for plan in plans:
-        if plan.name not in listed:
-            found.append(_difference(plan, "missing", "", "", ""))
-            continue
-        partitions = listed[plan.name].partitions
-        if len(partitions) != plan.partitions:
-            found.append(
-                _difference(
-                    plan, "partitions", "partitions", str(len(partitions)), str(plan.partitions)
-                )
-            )
-        replicas = len(partitions[0].replicas)
-        if replicas < plan.replication:
-            found.append(
-                _difference(
-                    plan, "replication", "replication", str(replicas), str(plan.replication)
-                )
-            )
-    return found + _setting_differences(admin, there)
+    """What `apply` would change or refuse; blocks, so call it in a thread."""
+    return differences_of(describe_topics(admin, [plan.name for plan in plans]), plans)
 
 
 def apply(admin: AdminClient, plans: Sequence[TopicPlan]) -> list[Difference]:
-    """Create and alter; returns what was different. Raises RekeyError before any change."""
-    differences = compare(admin, plans)
-    for difference in differences:
-        if difference.kind == "partitions":
-            raise RekeyError(
-                f"{difference}; the number of partitions cannot be changed, because keys and run "
-                "ids name theirs; keep the number, or make a new app"
-            )
-    _create(
-        admin,
-        [p for p in plans if any(d.topic == p.name for d in differences if d.kind == "missing")],
-    )
-    _alter(admin, [d for d in differences if d.kind == "setting"])
+    """Create and alter; returns what was different. Blocks, so call it in a thread.
+
+    Raises RekeyError before any change. Several may apply at once: whoever comes second
+    compares with what the first has made.
+    """
+    found = describe_topics(admin, [plan.name for plan in plans])
+    _refuse_rekeying(found, plans)
+    differences = differences_of(found, plans)
+    missing = [plan for plan in plans if plan.name not in found]
+    if missing:
+        create_topics(admin, missing)
+        found = _visible(admin, plans)
+        _refuse_rekeying(found, plans)
+    altered: dict[str, dict[str, str]] = {}
+    for difference in differences_of(found, plans):
+        if difference.kind == "setting":
+            altered.setdefault(difference.topic, {})[difference.name] = difference.wanted
+    for topic, config in altered.items():
+        set_config(admin, topic, config)
     return differences
 
 
-def _create(admin: AdminClient, plans: Sequence[TopicPlan]) -> None:
-    if not plans:
-        return
-    topics = [
-        NewTopic(
-            plan.name,
-            num_partitions=plan.partitions,
-            replication_factor=plan.replication,
-            config=dict(plan.config),
-        )
-        for plan in plans
-    ]
-    for name, future in admin.create_topics(topics, operation_timeout=REQUEST_TIMEOUT_S).items():
-        try:
-            future.result(REQUEST_TIMEOUT_S * 2)
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise ProvisionError(
-                    f"topic {name} cannot be created: {error.args[0].str()}"
-                ) from error
+def differences_of(
+    found: Mapping[str, DescribedTopic], plans: Sequence[TopicPlan]
+) -> list[Difference]:
+    """In the order of the plans, and of their settings."""
+    differences: list[Difference] = []
+    for plan in plans:
+        topic = found.get(plan.name)
+        if topic is None:
+            differences.append(_difference(plan, "missing", "", "", ""))
+        else:
+            differences += _topic_differences(topic, plan)
+    return differences
 
 
-def _alter(admin: AdminClient, differences: Sequence[Difference]) -> None:
-    for difference in differences:
-        entry = ConfigEntry(
-            difference.name, difference.wanted, incremental_operation=AlterConfigOpType.SET
-        )
-        resource = ConfigResource(ResourceType.TOPIC, difference.topic, incremental_configs=[entry])
-        for future in admin.incremental_alter_configs([resource]).values():
-            try:
-                future.result(REQUEST_TIMEOUT_S)
-            except KafkaException as error:
-                raise ProvisionError(
-                    f"{difference} cannot be changed: {error.args[0].str()}"
-                ) from error
-
-
-def _setting_differences(admin: AdminClient, plans: Sequence[TopicPlan]) -> list[Difference]:
-    if not plans:
-        return []
-    resources = {ConfigResource(ResourceType.TOPIC, plan.name): plan for plan in plans}
+def _topic_differences(topic: DescribedTopic, plan: TopicPlan) -> list[Difference]:
     found: list[Difference] = []
-    for resource, future in admin.describe_configs(list(resources)).items():
-        plan = resources[resource]
-        entries = future.result(REQUEST_TIMEOUT_S)
-        for name, wanted in plan.config.items():
-            value = str(entries[name].value)
-            if value != wanted:
-                found.append(_difference(plan, "setting", name, value, wanted))
+    if topic.partitions != plan.partitions:
+        count = str(topic.partitions)
+        found.append(_difference(plan, "partitions", "partitions", count, str(plan.partitions)))
+    if topic.replication < plan.replication:
+        count = str(topic.replication)
+        found.append(_difference(plan, "replication", "replication", count, str(plan.replication)))
+    for name, wanted in plan.config.items():
+        value = topic.config.get(name, "")
+        if not _is_enough(name, value, wanted):
+            found.append(_difference(plan, "setting", name, value, wanted))
     return found
 
 
+def _is_enough(name: str, value: str, wanted: str) -> bool:
+    if value == wanted or name not in FLOORS or not value:
+        return value == wanted
+    return value == "-1" or (wanted != "-1" and int(value) >= int(wanted))
+
+
+def _refuse_rekeying(found: Mapping[str, DescribedTopic], plans: Sequence[TopicPlan]) -> None:
+    for plan in plans:
+        topic = found.get(plan.name)
+        if topic is not None and topic.partitions != plan.partitions:
+            raise RekeyError(plan.name, topic.partitions, plan.partitions)
+
+
+def _visible(admin: AdminClient, plans: Sequence[TopicPlan]) -> dict[str, DescribedTopic]:
+    names = [plan.name for plan in plans]
+    deadline = time.monotonic() + VISIBLE_TIMEOUT_S
+    while True:
+        found = describe_topics(admin, names)
+        missing = [name for name in names if name not in found]
+        if not missing:
+            return found
+        if time.monotonic() > deadline:
+            raise ProvisionError(
+                f"created, but not to be seen after {VISIBLE_TIMEOUT_S:.0f} s: "
+                f"{', '.join(missing)}; look at the controller's log"
+            )
+        time.sleep(VISIBLE_POLL_S)
+
+
 def _difference(
-    plan: TopicPlan,
-    kind: Literal["missing", "partitions", "setting", "replication"],
-    name: str,
-    is_value: str,
-    wanted: str,
+    plan: TopicPlan, kind: DifferenceKind, name: str, is_value: str, wanted: str
 ) -> Difference:
     return Difference(topic=plan.name, kind=kind, name=name, is_value=is_value, wanted=wanted)
