@@ -76,6 +76,12 @@ def test_a_record_of_an_earlier_release_is_read_with_the_schema_of_that_release(
         codec.decode_event(value, 3)
 
 
+@pytest.mark.parametrize("record", [*sample_events(), *sample_commands()], ids=kind_name)
+def test_nothing_is_lost_when_slots_are_filled_without_the_constructor(record: object) -> None:
+    assert not hasattr(record, "__post_init__")
+    assert not hasattr(record, "__dict__")
+
+
 def test_a_claim_has_no_place_in_an_epoch() -> None:
     claim: e.Claimed = sample(e.Claimed)
 
