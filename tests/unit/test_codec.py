@@ -163,7 +163,7 @@ def test_a_command_is_no_event_and_an_event_no_command() -> None:
 
 
 def fresh_codec() -> Any:
-    """The module once more, for it takes the released schemas in when it is imported."""
+    """The module once more, for it takes the released schemas in once."""
     found = importlib.util.spec_from_file_location("fresh_codec", codec.__file__)
     assert found is not None
     assert found.loader is not None

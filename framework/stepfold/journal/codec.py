@@ -125,9 +125,7 @@ def _write(kind: _Kind, fields: dict[str, Any]) -> bytes:
 
 
 def _read(value: bytes) -> tuple[_Kind, dict[str, Any]]:
-    kind = _BY_HEADER.get(value[:HEADER_BYTES])
-    if kind is None:
-        raise _unknown(value)
+    kind = _BY_HEADER.get(value[:HEADER_BYTES]) or _first_met(value)
     buffer = io.BytesIO(value)
     buffer.seek(HEADER_BYTES)
     try:
@@ -142,6 +140,17 @@ def _read(value: bytes) -> tuple[_Kind, dict[str, Any]]:
     if surplus:
         raise CodecError(f"damaged {kind.type.__name__} record: {surplus} bytes follow its end")
     return kind, fields
+
+
+def _first_met(value: bytes) -> _Kind:
+    if not _BY_HEADER:
+        # The present schemas come last: where a release wrote the same, nothing is resolved.
+        present = (_BY_TYPE[cls] for cls in (*e.EVENT_TYPES, *COMMAND_TYPES))
+        _BY_HEADER.update({**_released_kinds(), **{kind.header: kind for kind in present}})
+    kind = _BY_HEADER.get(value[:HEADER_BYTES])
+    if kind is None:
+        raise _unknown(value)
+    return kind
 
 
 def _unknown(value: bytes) -> CodecError:
@@ -160,21 +169,27 @@ def _unknown(value: bytes) -> CodecError:
     )
 
 
-def _kind_of(cls: type[Any], text: str) -> _Kind:
-    header, schema = _parsed(text)
-    names = [field.name for field in dataclasses.fields(cls)]
-    return _Kind(cls, header, schema, None, _to_fields(names), _from_fields(cls, names))
+class _Kinds(dict[type[Any], _Kind]):
+    """Made at first use: a program that only starts runs needs one kind, and no wait for all."""
+
+    def __missing__(self, cls: type[Any]) -> _Kind:
+        header, schema = _parsed(_TEXTS[cls.__name__])
+        names = [field.name for field in dataclasses.fields(cls)]
+        kind = _Kind(cls, header, schema, None, _to_fields(names), _from_fields(cls, names))
+        self[cls] = kind
+        return kind
 
 
 def _released_kinds() -> dict[bytes, _Kind]:
     """Kinds whose schema has grown since a release, by the header of what that one wrote."""
+    types = {cls.__name__: cls for cls in (*e.EVENT_TYPES, *COMMAND_TYPES)}
     found: dict[bytes, _Kind] = {}
     for texts in schemas.released().values():
         for name, text in texts.items():
             if text == _TEXTS.get(name):
                 continue
             header, schema = _parsed(text)
-            kind = _BY_NAME[name]
+            kind = _BY_TYPE[types[name]]
             found[header] = kind._replace(
                 header=header, writer_schema=schema, reader_schema=kind.writer_schema
             )
@@ -233,10 +248,6 @@ _READ = {
     "runs": 'tuple(RunStart(**r) for r in d["runs"])',
 }
 _TEXTS = schemas.present()
-_BY_TYPE: dict[type[Any], _Kind] = {
-    cls: _kind_of(cls, _TEXTS[cls.__name__]) for cls in (*e.EVENT_TYPES, *COMMAND_TYPES)
-}
-_BY_NAME = {cls.__name__: kind for cls, kind in _BY_TYPE.items()}
+_BY_TYPE = _Kinds()
+_BY_HEADER: dict[bytes, _Kind] = {}
 _EVENT_KINDS: frozenset[type[Any]] = frozenset(e.EVENT_TYPES)
-# The present schemas come last: where a release wrote the same, there is nothing to resolve.
-_BY_HEADER = {**_released_kinds(), **{kind.header: kind for kind in _BY_TYPE.values()}}
