@@ -34,9 +34,24 @@ HEARTBEAT_S = 1.0
 STALE_LOOP_S = 20.0
 """An event loop that did not turn for this long leads nothing any more (rule R15)."""
 EXIT_WATCHDOG = 70
-NOT_OURS = frozenset(
-    {KafkaError.FENCED_INSTANCE_ID, KafkaError.UNKNOWN_MEMBER_ID, KafkaError._FENCED}
+CLOSE_TIMEOUT_S = 5.0
+LEAVE_TIMEOUT_S = 8.0
+"""The others hear of a rebalance by their next heartbeat, each 3 s."""
+FOR_GOOD = frozenset({KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED, KafkaError._FATAL})
+"""Another process joined under this name, or the client broke."""
+LOST = frozenset(
+    {
+        KafkaError.FENCED_INSTANCE_ID,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.STALE_MEMBER_EPOCH,
+        KafkaError.FENCED_MEMBER_EPOCH,
+        KafkaError._ASSIGNMENT_LOST,
+        KafkaError._FENCED,
+        KafkaError._FATAL,
+    }
 )
+"""What a commit says to a member that is none any more. Anything else (a rebalance under
+way, no coordinator, no answer) also happens to a rightful one: it may ask again."""
 
 
 def group_of(app: str) -> str:
@@ -45,15 +60,30 @@ def group_of(app: str) -> str:
 
 
 class KafkaMembership:
+    """A Membership. `fatal` says why it ended for good; the process is ended then.
+
+    `end_process` gets an exit code, and is called from the thread.
+    """
+
     def __init__(
-        self, config: Mapping[str, Any], topic: str, loop: asyncio.AbstractEventLoop
+        self,
+        config: Mapping[str, Any],
+        topic: str,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        end_process: Callable[[int], None] = os._exit,
+        stale_loop_s: float = STALE_LOOP_S,
     ) -> None:
+        self.fatal: str | None = None
+        self._end_process = end_process
+        self._stale_loop_s = stale_loop_s
         self._consumer = Consumer(dict(config))
         self._topic = topic
         self._loop = loop
         self._listener: MembershipListener | None = None
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._closing = threading.Event()
+        self._is_leaving = False
         self._owned: set[int] = set()
         self._beat_at = time.monotonic()
         self._beating: asyncio.Handle | None = None
@@ -65,15 +95,19 @@ class KafkaMembership:
         self._thread.start()
 
     async def check_lease(self, partition: int, inbox_offset: int | None) -> Lease:
+        if self.fatal is not None:
+            return Lease.LOST
         answer: asyncio.Future[Lease] = self._loop.create_future()
 
         def ask() -> None:
-            lease = self._commit_now(partition, inbox_offset or 0)
+            if answer.cancelled():
+                return
+            lease = self._commit_now(partition, inbox_offset)
             self._call(lambda: None if answer.done() else answer.set_result(lease))
 
         self._commands.put(ask)
         try:
-            return await asyncio.wait_for(answer, LEASE_TIMEOUT_S * 2)
+            return await asyncio.wait_for(answer, LEASE_TIMEOUT_S)
         except TimeoutError:
             return Lease.UNKNOWN
 
@@ -86,12 +120,21 @@ class KafkaMembership:
 
         self._commands.put(commit)
 
-    async def close(self) -> None:
-        self._closing.set()
+    async def close(self, leave: bool = False) -> None:
+        """A static member keeps its place, for its return within the session timeout.
+
+        `leave` gives the shards to the others at once, for scaling in.
+        """
         if self._beating is not None:
             self._beating.cancel()
-        if self._thread.is_alive():
-            await asyncio.to_thread(self._thread.join, LEASE_TIMEOUT_S)
+        if not self._thread.is_alive():
+            return
+        timeout_s = CLOSE_TIMEOUT_S
+        if leave:
+            self._is_leaving = True
+            timeout_s += LEAVE_TIMEOUT_S
+        self._closing.set()
+        await asyncio.to_thread(self._thread.join, timeout_s)
 
     # The thread
 
@@ -103,39 +146,72 @@ class KafkaMembership:
             on_lost=self._lost,
         )
         while not self._closing.is_set():
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    self._commands.get_nowait()()
-            try:
-                message = self._consumer.poll(POLL_S)
-            except (KafkaException, RuntimeError) as error:
-                self._trouble(error.args[0] if error.args else None)
-                continue
-            if message is not None and message.error() is not None:
-                self._trouble(message.error())
+            self._run_commands()
+            self._poll()
             self._watch()
-        # A static member that closes does not leave: its shards wait for its return.
-        self._consumer.close()
+        if self._is_leaving:
+            self._leave()
+        with contextlib.suppress(KafkaException, RuntimeError):
+            # A static member that closes does not leave: its shards wait for its return.
+            self._consumer.close()
+
+    def _run_commands(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._commands.get_nowait()()
+
+    def _poll(self) -> None:
+        try:
+            message = self._consumer.poll(POLL_S)
+        except (KafkaException, RuntimeError) as error:
+            self._trouble(error.args[0] if error.args else None)
+            self._closing.wait(POLL_S)
+            return
+        if message is not None and message.error() is not None:
+            self._trouble(message.error())
+
+    def _leave(self) -> None:
+        """Have the others get the shards now.
+
+        The classic protocol sends no LeaveGroup for a static member, and this client has
+        no call to remove one. So the member changes its subscription, which starts a
+        rebalance that takes its partitions away. It has to be a topic that exists, or the
+        client waits for it and joins nothing; the dlq is nobody else's in this group.
+        """
+        rebalanced = threading.Event()
+
+        def assigned(consumer: Consumer, places: list[TopicPartition]) -> None:
+            _assign_paused(consumer, places)
+            rebalanced.set()  # the others have got theirs in the same generation
+
+        with contextlib.suppress(KafkaException, RuntimeError):
+            self._consumer.subscribe(
+                [f"{self._topic}.dlq"], on_assign=assigned, on_revoke=self._revoked
+            )
+            deadline = time.monotonic() + LEAVE_TIMEOUT_S
+            while not rebalanced.is_set() and time.monotonic() < deadline:
+                self._poll()
 
     def _trouble(self, error: Any) -> None:
-        code = error.code() if isinstance(error, KafkaError) else None
-        if code in NOT_OURS or (isinstance(error, KafkaError) and error.fatal()):
-            logger.error("membership is lost for good", extra={"reason": str(error)})
+        is_over = isinstance(error, KafkaError) and (error.code() in FOR_GOOD or error.fatal())
+        if is_over and not self._closing.is_set():
+            self.fatal = error.str()
+            logger.error("membership is lost for good", extra={"reason": self.fatal})
             self._report_lost()
             self._closing.set()
             # Only a fresh process can join again under this name (rule R15).
-            self._call(lambda: os._exit(EXIT_WATCHDOG))
+            self._end_process(EXIT_WATCHDOG)
         else:
             logger.warning("membership has trouble", extra={"reason": str(error)})
 
     def _watch(self) -> None:
-        if time.monotonic() - self._beat_at > STALE_LOOP_S:
+        if time.monotonic() - self._beat_at > self._stale_loop_s and not self._closing.is_set():
             logger.error("the event loop stands still, the process ends itself")
-            os._exit(EXIT_WATCHDOG)
+            self._closing.set()  # poll no more: the group gives the shards to others
+            self._end_process(EXIT_WATCHDOG)
 
     def _assigned(self, consumer: Consumer, places: list[TopicPartition]) -> None:
-        consumer.incremental_assign(places)
-        consumer.pause(places)
+        _assign_paused(consumer, places)
         partitions = [place.partition for place in places]
         self._owned.update(partitions)
         self._tell(lambda listener: listener.assigned(partitions))
@@ -161,11 +237,16 @@ class KafkaMembership:
         self._owned.clear()
         self._tell(lambda listener: listener.lost(partitions))
 
-    def _commit_now(self, partition: int, offset: int) -> Lease:
+    def _commit_now(self, partition: int, offset: int | None) -> Lease:
         if partition not in self._owned:
             return Lease.LOST
-        place = TopicPartition(self._topic, partition, offset)
+        place = TopicPartition(self._topic, partition)
         try:
+            if offset is None:
+                # Any commit proves membership: repeat the one that is there.
+                (present,) = self._consumer.committed([place], timeout=LEASE_TIMEOUT_S)
+                offset = max(present.offset, 0)
+            place.offset = offset
             (committed,) = self._consumer.commit(offsets=[place], asynchronous=False)
         except KafkaException as error:
             return _lease_of(error.args[0])
@@ -189,5 +270,10 @@ class KafkaMembership:
         self._beating = self._loop.call_later(HEARTBEAT_S, self._beat)
 
 
+def _assign_paused(consumer: Consumer, places: list[TopicPartition]) -> None:
+    consumer.incremental_assign(places)
+    consumer.pause(places)
+
+
 def _lease_of(error: Any) -> Lease:
-    return Lease.LOST if error.code() in NOT_OURS else Lease.UNKNOWN
+    return Lease.LOST if error.code() in LOST else Lease.UNKNOWN

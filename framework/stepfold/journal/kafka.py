@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from confluent_kafka.admin import AdminClient
@@ -23,6 +24,8 @@ from stepfold_topics.guard import TopicsUnreachableError, UnsafeSettingError, ch
 
 
 class KafkaJournal:
+    """A Journal. `end_process` is called, with an exit code, when only a fresh one can help."""
+
     def __init__(
         self,
         *,
@@ -30,13 +33,16 @@ class KafkaJournal:
         config: Mapping[str, Any],
         instance_id: str,
         unsafe_dev: bool = False,
+        end_process: Callable[[int], None] = os._exit,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._servers = bootstrap_servers
         self._config = config
         self._instance_id = instance_id
         self._unsafe_dev = unsafe_dev
+        self._end_process = end_process
         self._loop = loop
+        self._memberships: list[KafkaMembership] = []
         self.appender = KafkaAppender(appender_config(bootstrap_servers, config), loop)
         self.reader = KafkaReader(reader_config(bootstrap_servers, config), loop)
 
@@ -44,7 +50,11 @@ class KafkaJournal:
         config = member_config(
             self._servers, self._config, group=group_of(app), instance_id=self._instance_id
         )
-        return KafkaMembership(config, f"{app}.inbox", self._loop)
+        membership = KafkaMembership(
+            config, f"{app}.inbox", self._loop, end_process=self._end_process
+        )
+        self._memberships.append(membership)
+        return membership
 
     async def topics(self, app: str) -> AppTopics:
         """Raises KafkaError (no answer, no topics) or UnsafeTopicError (rule R2)."""
@@ -63,5 +73,6 @@ class KafkaJournal:
         return AppTopics(inbox, control, history, dlq, unsafe=self._unsafe_dev)
 
     async def close(self) -> None:
+        await asyncio.gather(*(membership.close() for membership in self._memberships))
         await asyncio.to_thread(self.reader.shut_down)
         await self.appender.close()

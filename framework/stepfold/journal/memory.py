@@ -89,7 +89,7 @@ class MemoryCluster:
         """Land a record at once, as a producer of somebody else's would."""
         log = self._logs[topic, partition]
         now = self._now_ms()
-        record = LogRecord(topic, partition, log.end, 0, now, key, value, tuple(headers))
+        record = LogRecord(topic, partition, log.end, 0, now, key or None, value, tuple(headers))
         log.records.append(record)
         log.wake()
         return record

@@ -125,7 +125,9 @@ class Membership(Protocol):
         """For lag dashboards only: intake starts at the folded position, never at this one."""
         ...
 
-    async def close(self) -> None: ...
+    async def close(self, leave: bool = False) -> None:
+        """`leave`: not to come back under this name, so let the others have the shards now."""
+        ...
 
 
 class TopicFacts(NamedTuple):
@@ -145,8 +147,11 @@ class AppTopics(NamedTuple):
 class Journal(Protocol):
     """The log as one process sees it."""
 
-    appender: Appender
-    reader: Reader
+    @property
+    def appender(self) -> Appender: ...
+
+    @property
+    def reader(self) -> Reader: ...
 
     def membership(self, app: str) -> Membership: ...
 

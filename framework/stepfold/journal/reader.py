@@ -13,10 +13,10 @@ import contextlib
 import logging
 import queue
 import threading
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -24,28 +24,62 @@ from stepfold.journal.port import Batch, BatchSink, LogRecord
 
 logger = logging.getLogger(__name__)
 
+Place: TypeAlias = tuple[str, int]
+
 POLL_S = 0.02
-RECORDS_PER_POLL_MAX = 2_000
+"""A record ends a poll at once; this is only how long a command may have to wait."""
+IDLE_S = 1.0
+"""Between looks at nothing, while no partition is open; a command ends the wait."""
+RECORDS_PER_POLL_MAX = 1_000
 UNTAKEN_BATCHES_MAX = 8
 """Batches that the loop has not taken yet, before the thread waits for it."""
+ROOM_CHECK_S = 0.5
 LEADER_EPOCH_UNKNOWN = -1
 REQUEST_TIMEOUT_S = 10.0
+
+BROKEN = frozenset(
+    {
+        KafkaError._AUTO_OFFSET_RESET,
+        KafkaError.OFFSET_OUT_OF_RANGE,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError._UNKNOWN_PARTITION,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError._FATAL,
+    }
+)
+"""After these a partition cannot be read on; anything else the client tries again itself."""
 
 
 @dataclass(slots=True)
 class _Open:
+    """The loop's side of an open partition."""
+
+    place: Place
     generation: int
     sink: BatchSink
+    is_paused: bool = False
+    held: deque[Batch] = field(default_factory=deque[Batch])
+
+
+@dataclass(slots=True)
+class _Assigned:
+    """The thread's side of it; position is the offset of the next record."""
+
+    generation: int
+    position: int
 
 
 class KafkaReader:
+    """A Reader."""
+
     def __init__(self, config: Mapping[str, Any], loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._consumer = Consumer(dict(config))
-        self._open: dict[tuple[str, int], _Open] = {}
+        self._open: dict[Place, _Open] = {}
         self._generation = 0
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._assigned: dict[tuple[str, int], int] = {}  # the thread's: to generations
+        self._assigned: dict[Place, _Assigned] = {}
         self._room = threading.Semaphore(UNTAKEN_BATCHES_MAX)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="stepfold-reader", daemon=True)
@@ -53,59 +87,80 @@ class KafkaReader:
 
     def open(self, topic: str, partition: int, offset: int, sink: BatchSink) -> None:
         self._generation += 1
-        generation = self._generation
-        self._open[topic, partition] = _Open(generation, sink)
-        self._commands.put(lambda: self._assign(topic, partition, offset, generation))
+        place, assigned = (topic, partition), _Assigned(self._generation, offset)
+        self._open[place] = _Open(place, self._generation, sink)
+        self._commands.put(lambda: self._assign(place, assigned))
 
     def close(self, topic: str, partition: int) -> None:
         if self._open.pop((topic, partition), None) is not None:
-            self._commands.put(lambda: self._unassign(topic, partition))
+            self._commands.put(lambda: self._unassign((topic, partition)))
 
     def pause(self, topic: str, partition: int) -> None:
-        place = TopicPartition(topic, partition)
-        self._commands.put(lambda: self._quietly(lambda: self._consumer.pause([place])))
+        opened = self._open.get((topic, partition))
+        if opened is not None and not opened.is_paused:
+            opened.is_paused = True
+            generation = opened.generation
+            self._commands.put(lambda: self._set_paused((topic, partition), generation, True))
 
     def resume(self, topic: str, partition: int) -> None:
-        place = TopicPartition(topic, partition)
-        self._commands.put(lambda: self._quietly(lambda: self._consumer.resume([place])))
+        opened = self._open.get((topic, partition))
+        if opened is not None and opened.is_paused:
+            opened.is_paused = False
+            generation = opened.generation
+            self._commands.put(lambda: self._set_paused((topic, partition), generation, False))
+            self._loop.call_soon(self._give_held, opened)
 
     def shut_down(self) -> None:
         """Blocks for at most a poll and the consumer's closing; call it in a thread."""
         self._closing.set()
-        self._room.release()
+        self._commands.put(lambda: None)
         self._thread.join(REQUEST_TIMEOUT_S)
 
     # The thread
 
     def _work(self) -> None:
         while not self._closing.is_set():
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    self._commands.get_nowait()()
+            self._run_commands()
             if not self._assigned:
                 with contextlib.suppress(queue.Empty):
-                    self._commands.get(timeout=POLL_S)()
+                    self._commands.get(timeout=IDLE_S)()
                 continue
             try:
-                messages = self._consumer.consume(RECORDS_PER_POLL_MAX, POLL_S)
+                # consume() alone would wait out its timeout for a full batch.
+                first = self._consumer.poll(POLL_S)
+                if first is None:
+                    continue
+                more = self._consumer.consume(RECORDS_PER_POLL_MAX, 0)
             except (KafkaException, RuntimeError) as error:
                 logger.warning("reader failed to poll", extra={"reason": str(error)})
+                self._closing.wait(POLL_S)
                 continue
-            if messages:
-                self._deliver(messages)
+            self._deliver([first, *more])
         self._consumer.close()
 
-    def _assign(self, topic: str, partition: int, offset: int, generation: int) -> None:
-        self._unassign(topic, partition)
-        self._assigned[topic, partition] = generation
-        self._quietly(
-            lambda: self._consumer.incremental_assign([TopicPartition(topic, partition, offset)])
-        )
+    def _run_commands(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._commands.get_nowait()()
 
-    def _unassign(self, topic: str, partition: int) -> None:
-        if self._assigned.pop((topic, partition), None) is not None:
-            place = TopicPartition(topic, partition)
-            self._quietly(lambda: self._consumer.incremental_unassign([place]))
+    def _assign(self, place: Place, assigned: _Assigned) -> None:
+        self._unassign(place)
+        self._assigned[place] = assigned
+        to = TopicPartition(*place, assigned.position)
+        self._quietly(lambda: self._consumer.incremental_assign([to]))
+        # The client remembers a pause beyond the assignment that it was made in.
+        self._quietly(lambda: self._consumer.resume([to]))
+
+    def _unassign(self, place: Place) -> None:
+        if self._assigned.pop(place, None) is not None:
+            self._quietly(lambda: self._consumer.incremental_unassign([TopicPartition(*place)]))
+
+    def _set_paused(self, place: Place, generation: int, paused: bool) -> None:
+        assigned = self._assigned.get(place)
+        if assigned is None or assigned.generation != generation:
+            return
+        change = self._consumer.pause if paused else self._consumer.resume
+        self._quietly(lambda: change([TopicPartition(*place)]))
 
     def _quietly(self, call: Callable[[], None]) -> None:
         try:
@@ -114,8 +169,9 @@ class KafkaReader:
             logger.warning("reader refused a command", extra={"reason": str(error)})
 
     def _deliver(self, messages: list[Any]) -> None:
-        records: defaultdict[tuple[str, int], list[LogRecord]] = defaultdict(list)
-        ends: dict[tuple[str, int], int] = {}
+        records: defaultdict[Place, list[LogRecord]] = defaultdict(list)
+        ends: dict[Place, int] = {}
+        broken: dict[Place, Any] = {}
         for message in messages:
             place = (message.topic(), message.partition())
             error = message.error()
@@ -124,39 +180,67 @@ class KafkaReader:
                 ends.pop(place, None)
             elif error.code() == KafkaError._PARTITION_EOF:
                 ends[place] = message.offset()
-            elif error.code() == KafkaError._AUTO_OFFSET_RESET or not error.retriable():
-                self._report_broken(place, error)
-        for place in {*records, *ends}:
+            elif place in self._assigned and error.code() in BROKEN:
+                broken[place] = error
+            else:
+                logger.warning("reader has trouble", extra={"reason": error.str()})
+        for place in {**records, **ends}:
             some = records.get(place, [])
-            position = some[-1].offset + 1 if some else ends[place]
+            position = ends[place] if place in ends else some[-1].offset + 1
             self._hand_over(place, Batch(some, place in ends, position))
+        for place, error in broken.items():
+            self._report_broken(place, error)
 
-    def _report_broken(self, place: tuple[str, int], error: Any) -> None:
-        if place[0] is None or place not in self._assigned:
-            logger.warning("reader has trouble", extra={"reason": str(error)})
+    def _report_broken(self, place: Place, error: Any) -> None:
+        """Say where reading could go on; the partition is open no more after that."""
+        assigned = self._assigned.get(place)
+        if assigned is None:
             return
-        low = 0
-        with contextlib.suppress(KafkaException):
-            low, _ = self._consumer.get_watermark_offsets(
-                TopicPartition(*place), timeout=REQUEST_TIMEOUT_S
-            )
-        self._hand_over(place, Batch([], False, low, error.str()))
+        asked = assigned.position
+        nearest, why = asked, error.str()
+        if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            try:
+                low, end = self._consumer.get_watermark_offsets(
+                    TopicPartition(*place), timeout=REQUEST_TIMEOUT_S
+                )
+            except KafkaException:
+                self._assign(place, assigned)  # not known yet what is there: ask again
+                return
+            if low <= asked <= end:
+                self._closing.wait(POLL_S)  # nothing is missing: it was about something else
+                self._assign(place, assigned)
+                return
+            nearest = low if asked < low else end
+            why = f"offset {asked} is out of range: the log holds {low} up to {end}"
+        self._hand_over(place, Batch((), False, nearest, why))
+        self._unassign(place)
 
-    def _hand_over(self, place: tuple[str, int], batch: Batch) -> None:
-        generation = self._assigned.get(place)
-        if generation is None:
+    def _hand_over(self, place: Place, batch: Batch) -> None:
+        assigned = self._assigned.get(place)
+        if assigned is None:
             return
-        self._room.acquire()
-        if not self._closing.is_set():
-            with contextlib.suppress(RuntimeError):  # the loop was closed
-                self._loop.call_soon_threadsafe(self._take, place, generation, batch)
+        while not self._room.acquire(timeout=ROOM_CHECK_S):
+            if self._closing.is_set():
+                return
+        assigned.position = batch.position
+        with contextlib.suppress(RuntimeError):  # the loop was closed
+            self._loop.call_soon_threadsafe(self._take, place, assigned.generation, batch)
 
     # The loop
 
-    def _take(self, place: tuple[str, int], generation: int, batch: Batch) -> None:
+    def _take(self, place: Place, generation: int, batch: Batch) -> None:
         self._room.release()
         opened = self._open.get(place)
-        if opened is not None and opened.generation == generation:
+        if opened is None or opened.generation != generation:
+            return
+        opened.held.append(batch)  # behind what a pause has held back
+        self._give_held(opened)
+
+    def _give_held(self, opened: _Open) -> None:
+        while opened.held and not opened.is_paused and self._open.get(opened.place) is opened:
+            batch = opened.held.popleft()
+            if batch.error is not None:
+                del self._open[opened.place]
             opened.sink(batch)
 
 

@@ -55,6 +55,8 @@ _MEMBER: dict[str, Any] = {
     "session.timeout.ms": SESSION_TIMEOUT_MS,
     "heartbeat.interval.ms": 3_000,
     "max.poll.interval.ms": MAX_POLL_INTERVAL_MS,
+    "queued.min.messages": 1,  # nothing is read through the group; it is paused at once
+    "queued.max.messages.kbytes": 64,
     "log_level": 3,
 }
 
