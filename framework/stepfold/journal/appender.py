@@ -3,7 +3,9 @@
 A poll thread would double the latency of a step: the interpreter lock has to change
 hands for each report. So the loop polls in every turn while anything was appended or
 reported lately, ever more rarely while Kafka does not answer, and not at all when
-nothing is outstanding.
+nothing is outstanding. A turn that finds nothing gives up its processor once: on two
+cores a loop that only spun kept the broker and the reader's thread from running, and
+its own acknowledgements took 2.1 ms instead of 0.6.
 
 A client that fails fatally says so by raising from a poll, and may swallow reports as it
 does. Then nothing outstanding is known any more: all of it is reported with an error,
@@ -15,7 +17,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping
 from functools import partial
@@ -164,24 +168,31 @@ class KafkaAppender:
             if not isinstance(error, Exception):
                 raise
             return
+        self._produce_waiting()
+        if self._outstanding or self._waiting:
+            self._poll_again(served > 0)
+        elif self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+
+    def _produce_waiting(self) -> None:
         while self._waiting:
             record = self._waiting.popleft()
             if not self._produce(record):
                 self._waiting.appendleft(record)
                 break
-        if not self._outstanding and not self._waiting:
-            if self._idle is not None and not self._idle.done():
-                self._idle.set_result(None)
-            return
+
+    def _poll_again(self, found_reports: bool) -> None:
         now = self._loop.time()
-        if served:
+        if found_reports:
             self._busy_until = now + BUSY_POLL_S
             self._delay_s = IDLE_POLL_FIRST_S
-        if now < self._busy_until:
-            self._poll_each_turn()
-        else:
+        if now >= self._busy_until:
             self._polling = self._loop.call_later(self._delay_s, self._poll)
             self._delay_s = min(self._delay_s * 1.5, IDLE_POLL_MAX_S)
+            return
+        if not found_reports:
+            _give_way()
+        self._poll_each_turn()
 
     def _replace(self, reason: str) -> None:
         logger.error("producer failed and is replaced", extra={"reason": reason})
@@ -204,6 +215,13 @@ class KafkaAppender:
 
     def _refuse(self, sink: ReportSink, reason: str) -> None:
         self._loop.call_soon(sink, Report(None, 0, reason))
+
+
+def _give_way() -> None:
+    if hasattr(os, "sched_yield"):
+        os.sched_yield()
+    else:
+        time.sleep(0)
 
 
 def _discard(producers: list[Producer]) -> None:

@@ -41,7 +41,10 @@ _READER: dict[str, Any] = {
     "queued.min.messages": 2_000,  # the default of 100,000 fills the heap at a takeover
     "queued.max.messages.kbytes": 8_192,
     "fetch.queue.backoff.ms": 20,  # the default of 1 s stalls a fold for as long
-    "fetch.wait.max.ms": 100,
+    # A partition that is opened waits for the fetch under way: at 20 ms 33 ms pass until it
+    # is read to its end, at 100 ms 172; an idle process costs 1.0 % of a core, not 0.6.
+    # Records of partitions that are open already do not wait for it at all.
+    "fetch.wait.max.ms": 20,
     "log_level": 3,
 }
 _OURS_MEMBER: dict[str, Any] = {
