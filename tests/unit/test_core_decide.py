@@ -7,16 +7,18 @@ from stepfold.core import decide
 from stepfold.core import events as e
 from stepfold.core.ids import run_id_of, short_topic_id
 from stepfold.core.retry import Retry
+from stepfold.core.run import Run
+from stepfold.core.shard import evolve
 from tests.unit import core_samples as given
 
 AT = given.AT
 
 
-def start(run: given.Run, step: str = "plan") -> tuple[e.AttemptStarted, ...]:
+def start(run: Run, step: str = "plan") -> tuple[e.AttemptStarted, ...]:
     return decide.start_attempt(run, step, payload=b"[1]", timeout_ms=500, worker_id="w", now=AT)
 
 
-def fail(run: given.Run, attempt: int, policy: Retry | None) -> e.AttemptFailed:
+def fail(run: Run, attempt: int, policy: Retry | None) -> e.AttemptFailed:
     (event,) = decide.fail_attempt(
         run,
         "plan",
@@ -105,7 +107,7 @@ def test_lost_attempts_do_not_use_up_the_policy() -> None:
 
 def test_new_owner_loses_the_attempts_of_older_epochs_only() -> None:
     shard = given.shard_of([given.started("old")], epoch=given.LATER_EPOCH)
-    given.evolve(shard, given.started("new"), AT, given.LATER_EPOCH)
+    evolve(shard, given.started("new"), AT, given.LATER_EPOCH)
 
     produced = decide.lose_attempts(shard, shard.runs[given.RUN])
 
@@ -115,7 +117,11 @@ def test_new_owner_loses_the_attempts_of_older_epochs_only() -> None:
 
 
 def test_step_that_keeps_losing_its_process_parks_the_run() -> None:
-    history = [given.started(), given.lost(times=decide.LOST_MAX - 1), given.started(attempt=2)]
+    history: list[e.Event] = [
+        given.started(),
+        given.lost(times=decide.LOST_MAX - 1),
+        given.started(attempt=2),
+    ]
     shard = given.shard_of(history, epoch=given.LATER_EPOCH)
 
     produced = decide.lose_attempts(shard, shard.runs[given.RUN])
@@ -135,8 +141,8 @@ def test_signal_resolves_the_wait_of_its_name() -> None:
 def test_signal_that_nobody_waits_for_is_buffered_and_delivered_later() -> None:
     shard = given.shard_of()
     (event,) = decide.control(shard, signal(), given.control_at(0), AT)
-    given.evolve(shard, event, AT, given.EPOCH)
-    given.evolve(shard, given.waits(), AT, given.EPOCH)
+    evolve(shard, event, AT, given.EPOCH)
+    evolve(shard, given.waits(), AT, given.EPOCH)
 
     (delivered,) = decide.buffered_deliveries(shard.runs[given.RUN])
 
@@ -149,8 +155,8 @@ def test_command_for_a_run_that_is_not_accepted_yet_waits_for_it() -> None:
     later = run_id_of(0, short_topic_id(given.INBOX), 6)
 
     (event,) = decide.control(shard, cancel(later), given.control_at(0), AT)
-    given.evolve(shard, event, AT, given.EPOCH)
-    given.evolve(shard, given.accepted(later, offset=6), AT, given.EPOCH)
+    evolve(shard, event, AT, given.EPOCH)
+    evolve(shard, given.accepted(later, offset=6), AT, given.EPOCH)
 
     assert shard.runs[later].cancel_reason == "wrong model"
 
@@ -167,7 +173,7 @@ def test_command_for_a_run_that_is_over_is_rejected_visibly() -> None:
 def test_second_cancel_changes_nothing() -> None:
     shard = given.shard_of()
     (event,) = decide.control(shard, cancel(), given.control_at(0), AT)
-    given.evolve(shard, event, AT, given.EPOCH)
+    evolve(shard, event, AT, given.EPOCH)
 
     assert decide.control(shard, cancel(), given.control_at(1), AT) == ()
 

@@ -168,11 +168,11 @@ def _attempt_lost(run: Run, event: e.AttemptLost, at: int, epoch: Epoch) -> None
 
 
 LOST_DELAY_FIRST_MS = 250
-LOST_DELAY_MAX_MS = 60_000
+LOST_DELAY_MAX_MS = 10_000
 
 
 def lost_delay_ms(lost: int) -> int:
-    """Slow start after lost attempts: none after the first, then 250 ms, doubling, 60 s at most.
+    """Slow start after lost attempts: none after the first, then 250 ms, doubling, 10 s at most.
 
     A step that kills its process thus takes its neighbours down ever more rarely.
     """

@@ -70,13 +70,11 @@ EndSink: TypeAlias = Callable[[Ended], None]
 
 
 class _Running(NamedTuple):
-    task: asyncio.Task[None]
+    task: asyncio.Task[Ended]
     shard: ShardId
 
 
 class Executor:
-    """on_blocked_place is called whenever a place has become free and somebody waits."""
-
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="step")
@@ -120,8 +118,9 @@ class Executor:
         self, shard: ShardId, key: AttemptKey, call: StepCall, context: contextvars.Context
     ) -> None:
         name = f"{key.step} of run {key.run_id}"
-        task = self._loop.create_task(self._attempt(shard, key, call), name=name, context=context)
+        task = self._loop.create_task(self._attempt(key, call), name=name, context=context)
         self._running[key] = _Running(task, shard)
+        task.add_done_callback(partial(self._deliver, shard, key))
 
     def cancel(self, key: AttemptKey) -> None:
         """The workflow gave the attempt up; no result is reported."""
@@ -142,22 +141,22 @@ class Executor:
             running.task.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _attempt(self, shard: ShardId, key: AttemptKey, call: StepCall) -> None:
+    async def _attempt(self, key: AttemptKey, call: StepCall) -> Ended:
         started = self._loop.time()
-        try:
-            result = await self._outcome(key, call)
-        finally:
-            self._running.pop(key, None)
-            was_cancelled = key in self._cancelled
+        result = await self._outcome(key, call)
+        return Ended(key, result, round((self._loop.time() - started) * 1_000))
+
+    def _deliver(self, shard: ShardId, key: AttemptKey, task: asyncio.Task[Ended]) -> None:
+        """Runs as a callback: the workflow's loop must not be entered from inside a task."""
+        self._running.pop(key, None)
+        if key in self._cancelled or task.cancelled():
             self._cancelled.discard(key)
-        if was_cancelled:
             return
-        ended = Ended(key, result, round((self._loop.time() - started) * 1_000))
         sink = self._sinks.get(shard)
         if sink is None:
-            self._kept.setdefault(shard, []).append(ended)
+            self._kept.setdefault(shard, []).append(task.result())
         else:
-            sink(ended)
+            sink(task.result())
 
     async def _outcome(self, key: AttemptKey, call: StepCall) -> Result:
         """Never raises: user code may raise anything, SystemExit and CancelledError included."""

@@ -13,17 +13,16 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from stepfold.core import decide, effects
 from stepfold.core import events as e
 from stepfold.core.errors import PayloadError
 from stepfold.core.run import Run, RunStatus, StepStatus
 from stepfold.core.shard import Shard, evolve
-from stepfold.engine.clock import Clock
-from stepfold.engine.executor import AttemptKey, Ended, Executor
+from stepfold.engine.executor import AttemptKey, Ended
 from stepfold.engine.live import LiveRun, Wanted
 from stepfold.engine.results import DEFINITION_WAIT, definition_found, ending, result_events
+from stepfold.engine.surroundings import Surroundings
 from stepfold.engine.timers import Wakes
 from stepfold.journal.port import AppTopics, ShardId
 from stepfold.journal.writer import HistoryWriter, WhenProven
@@ -43,15 +42,6 @@ logger = logging.getLogger(__name__)
 
 UNPROVEN_MAX = 5_000
 """Events ahead of their proof; more than these, and no further attempt starts."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What a leader works with; the same for all shards of a process."""
-
-    clock: Clock
-    executor: Executor
-    worker_id: str
 
 
 class Leader:

@@ -7,6 +7,7 @@ then waits, visibly, until one has.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from stepfold.core.commands import Trigger
 from stepfold.core.events import RunStart
@@ -33,7 +34,11 @@ def runs_for(
 
 
 def _start(
-    definition: WorkflowDefinition, view: EventView, trigger: Trigger, run_id: str, at: int
+    definition: WorkflowDefinition[Any, Any],
+    view: EventView,
+    trigger: Trigger,
+    run_id: str,
+    at: int,
 ) -> RunStart:
     return RunStart(
         run_id=run_id,

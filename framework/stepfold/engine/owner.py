@@ -24,7 +24,8 @@ from stepfold.core.errors import CodecError
 from stepfold.core.ids import NO_EPOCH, Epoch
 from stepfold.core.shard import Shard, Verdict, evolve
 from stepfold.engine.intake import Intake
-from stepfold.engine.leader import Leader, Surroundings
+from stepfold.engine.leader import Leader
+from stepfold.engine.surroundings import Surroundings
 from stepfold.journal.codec import decode_event, encode_event, event_headers
 from stepfold.journal.port import (
     Appender,
@@ -150,7 +151,10 @@ class ShardOwner:
                 return False
         finally:
             self._log.reader.close(history, self.shard_id.partition)
-        self._start_leading(epoch)
+        # From a callback: the loops of runs must not be entered from inside a task.
+        started: asyncio.Future[None] = self._loop.create_future()
+        self._loop.call_soon(self._start_leading_then, epoch, started)
+        await started
         return True
 
     async def _fold_until(self, done: Callable[[Batch], bool]) -> None:
@@ -248,6 +252,14 @@ class ShardOwner:
             return Report(None, 0, "no report in time")
 
     # Leading
+
+    def _start_leading_then(self, epoch: Epoch, started: asyncio.Future[None]) -> None:
+        try:
+            self._start_leading(epoch)
+        except Exception as error:  # noqa: BLE001 - whoever awaits it raises it
+            started.set_exception(error)
+        else:
+            started.set_result(None)
 
     def _start_leading(self, epoch: Epoch) -> None:
         self._uncertain = self._loop.create_future()

@@ -1,8 +1,8 @@
 """Keeps N worker processes alive.
 
 A process that ends unasked is replaced at once, under the same instance id, so that it
-is assigned its shards again without a rebalance; one that keeps dying is replaced with
-growing delays. SIGTERM is passed on and waited for; a second one ends everything.
+is assigned its shards again without a rebalance; one that dies before it is ready is
+replaced with growing delays. SIGTERM is passed on and waited for; a second one ends everything.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ logger = logging.getLogger(__name__)
 STOP_TIMEOUT_S = 25.0
 """From SIGTERM to SIGKILL; Kubernetes grants 30."""
 RESTART_DELAY_MAX_S = 10.0
-STABLE_AFTER_S = 10.0
-"""A process that lived this long is replaced without a delay when it ends."""
 REFUSED_EXITS = frozenset({2, 3, 4, 5, 6})
 """Exit codes of a process that will not start better the next time."""
 
@@ -54,11 +52,16 @@ class Supervisor:
         self._ready = ready
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._stopping = asyncio.Event()
+        self._running = asyncio.Event()
         self._ready_count = 0
 
     @property
     def pids(self) -> list[int]:
         return [process.pid for process in self._processes.values()]
+
+    async def wait_running(self) -> None:
+        """Until at least one worker process is there."""
+        await self._running.wait()
 
     def stop(self) -> None:
         """Once: drain. Twice: end at once."""
@@ -80,20 +83,15 @@ class Supervisor:
         return max((keeper.result() for keeper in keepers), default=0)
 
     async def _keep(self, slot: Slot) -> int:
-        loop = asyncio.get_running_loop()
         delay_s = 0.0
         while not self._stopping.is_set():
-            began = loop.time()
-            code = await self._run_one(slot)
+            code, was_ready = await self._run_one(slot)
             if self._stopping.is_set():
                 break
             if code in REFUSED_EXITS:
                 self.stop()
                 return code
-            lived_s = loop.time() - began
-            delay_s = (
-                0.0 if lived_s > STABLE_AFTER_S else min(delay_s * 2 + 0.1, RESTART_DELAY_MAX_S)
-            )
+            delay_s = 0.0 if was_ready else min(delay_s * 2 + 0.1, RESTART_DELAY_MAX_S)
             logger.warning(
                 "worker process ended, replacing it",
                 extra={"instance": slot.instance_id, "exit_code": code, "delay_s": delay_s},
@@ -107,7 +105,8 @@ class Supervisor:
         except TimeoutError:
             return
 
-    async def _run_one(self, slot: Slot) -> int:
+    async def _run_one(self, slot: Slot) -> tuple[int, bool]:
+        """The process's exit code, and whether it ever became ready."""
         order = ProcessOrder(
             targets=self._targets,
             bootstrap_servers=self._bootstrap_servers,
@@ -127,23 +126,29 @@ class Supervisor:
             start_new_session=True,
         )
         self._processes[slot.ordinal] = process
+        self._running.set()
         try:
-            await asyncio.gather(self._relay(process), self._reap(process))
+            was_ready, _ = await asyncio.gather(self._relay(process), self._reap(process))
         finally:
             self._processes.pop(slot.ordinal, None)
-        return process.returncode or 0
+            if not self._processes:
+                self._running.clear()
+        return process.returncode or 0, was_ready
 
-    async def _relay(self, process: asyncio.subprocess.Process) -> None:
-        """Pass on what the process prints; its first line says that it is ready."""
+    async def _relay(self, process: asyncio.subprocess.Process) -> bool:
+        """Pass on what the process prints, but for the line that says that it is ready."""
         assert process.stdout is not None
+        was_ready = False
         async for line in process.stdout:
             if line.decode(errors="replace").strip() == READY_LINE:
+                was_ready = True
                 self._ready_count += 1
                 if self._ready is not None and self._ready_count == self._count:
                     self._ready()
             else:
                 sys.stdout.buffer.write(line)
                 sys.stdout.buffer.flush()
+        return was_ready
 
     async def _reap(self, process: asyncio.subprocess.Process) -> None:
         waiting = asyncio.ensure_future(process.wait())

@@ -19,8 +19,8 @@ from typing import Any
 
 from stepfold.engine.clock import BrokerClock, Clock
 from stepfold.engine.executor import Executor
-from stepfold.engine.leader import Surroundings
 from stepfold.engine.owner import Log, ShardOwner, ShardState
+from stepfold.engine.surroundings import Surroundings
 from stepfold.journal.port import AppTopics, Journal, Membership, ShardId
 from stepfold.sdk.app import App
 
@@ -216,7 +216,8 @@ class LoopWatch:
                 continue
             reported_for = self._beat_at
             task = asyncio.current_task(self._loop)
-            frame = sys._current_frames().get(self._thread_id)
+            frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage]
+            frame = frames.get(self._thread_id)
             stack = "".join(traceback.format_stack(frame, limit=6)) if frame else ""
             logger.warning(
                 "step blocks the event loop",

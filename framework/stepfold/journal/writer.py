@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 from stepfold.core.events import Event
@@ -93,7 +94,7 @@ class HistoryWriter:
                 record.key,
                 record.value,
                 record.headers,
-                lambda report, seq=seq: self._reported(seq, report),
+                partial(self._reported, seq),
             )
 
     def _reported(self, seq: int, report: Report) -> None:

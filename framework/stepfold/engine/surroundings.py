@@ -1,0 +1,17 @@
+"""What the leaders of a process share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stepfold.engine.clock import Clock
+from stepfold.engine.executor import Executor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a leader works with; the same for all shards of a process."""
+
+    clock: Clock
+    executor: Executor
+    worker_id: str
