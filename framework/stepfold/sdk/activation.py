@@ -45,7 +45,7 @@ from stepfold.sdk.calls import (
 )
 from stepfold.sdk.context import CURRENT, RunInfo, RunLogger, Scope
 from stepfold.sdk.event import Event
-from stepfold.sdk.loop import RunLoop
+from stepfold.sdk.loop import new_run_loop
 from stepfold.sdk.payload import decode, encode, encode_as, result_adapter
 from stepfold.sdk.workflow import WorkflowDefinition
 
@@ -69,7 +69,7 @@ class WorkflowInstance:
     ) -> None:
         self.definition = definition
         self._event_data = event_data
-        self._loop = RunLoop(started_at)
+        self._loop = new_run_loop(started_at)
         self._run = RunInfo(
             id=run_id,
             app=app,

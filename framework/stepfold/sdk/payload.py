@@ -54,8 +54,13 @@ def result_adapter(function: Callable[..., Any]) -> TypeAdapter[Any]:
     return adapter_of(hints_of(function).get("return", Any), f"the result of {function!r}")
 
 
-@lru_cache(maxsize=FUNCTIONS_CACHED_MAX)
 def type_adapter(annotation: Any) -> TypeAdapter[Any]:
+    """The adapter of a type, made once for each."""
+    return _type_adapter(annotation)
+
+
+@lru_cache(maxsize=FUNCTIONS_CACHED_MAX)
+def _type_adapter(annotation: Any) -> TypeAdapter[Any]:
     return adapter_of(annotation, f"the type {annotation!r}")
 
 

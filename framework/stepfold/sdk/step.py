@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from functools import partial, update_wrapper
 from typing import Any, Generic, NoReturn, ParamSpec, TypeVar, TypeVarTuple, cast, overload
@@ -113,18 +113,14 @@ class Steps:
         retry: Retry | None = None,
         timeout: Duration | None = None,
     ) -> StepDecorator: ...
-    def __call__(
-        self,
-        function: Callable[..., Any] | None = None,
-        /,
-        *,
-        name: str | None = None,
-        retry: Retry | None = None,
-        timeout: Duration | None = None,
-    ) -> Any:
+    def __call__(self, *function: Callable[..., Any], **options: Any) -> Any:
         """Declare a function as a step; a plain function runs in a thread."""
-        decorator = StepDecorator(name, retry, timeout)
-        return decorator if function is None else decorator(function)
+        decorator = StepDecorator(
+            options.pop("name", None), options.pop("retry", None), options.pop("timeout", None)
+        )
+        if options:
+            raise ConfigurationError(f"@step has no option {next(iter(options))!r}")
+        return decorator(*function) if function else decorator
 
     @overload
     async def run(
@@ -148,29 +144,29 @@ class Steps:
         timeout: Duration | None = None,
         key: str | None = None,
     ) -> R: ...
-    async def run(
-        self,
-        name: str,
-        function: Callable[..., Any],
-        /,
-        *args: Any,
-        retry: Retry | None = None,
-        timeout: Duration | None = None,
-        key: str | None = None,
+    async def run(  # type: ignore[misc] # pyright: ignore[reportInconsistentOverload] - variadic
+        self, *args: Any, **options: Any
     ) -> Any:
         """Run a function as a step of this name.
 
         Raises StepFailed when its attempts are used up, or it failed fatally.
         """
+        name, function, *given = args
         check_name(name)
+        retry, timeout, key = (options.pop(o, None) for o in ("retry", "timeout", "key"))
+        if options:
+            raise TypeError(
+                f"step.run({name!r}) has no option {next(iter(options))!r}; it passes positional"
+                " arguments only: wrap the function in functools.partial for others"
+            )
         timeout_ms = None if timeout is None else milliseconds(timeout, name)
         if isinstance(function, StepFunction):
             function = cast("StepFunction[..., Any]", function).function
         instance = current_instance()
         if instance is None:
-            return await run_directly(function, *args)
+            return await run_directly(function, *given)
         return await instance.call_step(
-            name, function, args, {}, retry=retry, timeout_ms=timeout_ms, key=key
+            name, function, tuple(given), {}, retry=retry, timeout_ms=timeout_ms, key=key
         )
 
     async def sleep(self, name: str, delay: Duration) -> None:
@@ -259,4 +255,4 @@ async def run_directly(function: Callable[..., Any], *args: Any, **kwargs: Any) 
     if inspect.iscoroutinefunction(function):
         return await function(*args, **kwargs)
     value = await asyncio.to_thread(partial(function, *args, **kwargs))
-    return await cast("Awaitable[Any]", value) if inspect.isawaitable(value) else value
+    return await value if inspect.isawaitable(value) else value

@@ -36,7 +36,7 @@ class Expression:
     """A CEL expression over `event`. Raises ConfigurationError when it does not compile."""
 
     def __init__(self, text: str, where: str) -> None:
-        from cel_expr_python import cel
+        from cel_expr_python import cel  # pyright: ignore[reportMissingTypeStubs]
 
         self.text = text
         environment = cel.NewEnv(variables={"event": cel.Type.DYN})
@@ -53,7 +53,7 @@ class Expression:
 
     def evaluate(self, view: EventView) -> object:
         """The value; None when the expression cannot be evaluated for this event."""
-        from cel_expr_python import cel
+        from cel_expr_python import cel  # pyright: ignore[reportMissingTypeStubs]
 
         result = self._compiled.eval(data=view.variables)
         return None if result.type() == cel.Type.ERROR else result.value()
