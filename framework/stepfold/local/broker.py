@@ -106,10 +106,14 @@ def format_storage(plan: BrokerPlan, java: Path, jars: Sequence[Path], cluster_i
         check=False,
     )
     if done.returncode != 0:
-        raise KafkaError(f"Kafka could not format {plan.data}: {(done.stderr or done.stdout)[-800:]}")
+        raise KafkaError(
+            f"Kafka could not format {plan.data}: {(done.stderr or done.stdout)[-800:]}"
+        )
 
 
-def launch(plan: BrokerPlan, java: Path, jars: Sequence[Path], aot: Path) -> subprocess.Popen[bytes]:
+def launch(
+    plan: BrokerPlan, java: Path, jars: Sequence[Path], aot: Path
+) -> subprocess.Popen[bytes]:
     """Start the broker in a session of its own: it outlives whoever started it."""
     flag = f"-XX:AOTCache={aot}" if aot.exists() else f"-XX:AOTCacheOutput={aot}"
     command = _command(java, jars, plan, "kafka.Kafka", (flag,))
