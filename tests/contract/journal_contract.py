@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
 import pytest
 
 from stepfold.core.errors import KafkaError
-from stepfold.journal.port import Batch, Journal, Lease, LogRecord, Report
+from stepfold.journal.port import Batch, Journal, LogRecord, Report
 
 PARTITIONS = 4
 WAIT_S = 20.0
-LEAVE_MAX_S = 4.0
-"""Well below the session timeout, which is what a member that just ends would cost."""
 TEST_TIMEOUT_S = 60.0
 
 
@@ -87,30 +85,6 @@ class Taken:
     @property
     def error(self) -> str | None:
         return self.batches[-1].error if self.batches else None
-
-
-class Candidate:
-    """A MembershipListener that keeps the books; it gives up at once, unless told to hold on."""
-
-    def __init__(self, *, holds_on: bool = False) -> None:
-        self.partitions: set[int] = set()
-        self.lost_partitions: set[int] = set()
-        self.waiting: list[Callable[[], None]] = []
-        self._holds_on = holds_on
-
-    def assigned(self, partitions: Collection[int]) -> None:
-        self.partitions.update(partitions)
-
-    def revoked(self, partitions: Collection[int], done: Callable[[], None]) -> None:
-        self.partitions.difference_update(partitions)
-        if self._holds_on:
-            self.waiting.append(done)
-        else:
-            done()
-
-    def lost(self, partitions: Collection[int]) -> None:
-        self.partitions.difference_update(partitions)
-        self.lost_partitions.update(partitions)
 
 
 async def append(journal: Journal, topic: str, partition: int, values: list[bytes]) -> list[Report]:
@@ -329,81 +303,6 @@ class ReadingContract:
         assert taken.batches[-1].position == 3
 
 
-class MembershipContract:
-    @on_loop
-    async def test_a_member_alone_gets_every_partition_and_holds_each(self, world: World) -> None:
-        alone = Candidate()
-        membership = world.journal("a").membership(world.app)
-        membership.start(alone)
-        await until(lambda: len(alone.partitions) == PARTITIONS)
-
-        leases = [await membership.check_lease(p, None) for p in range(PARTITIONS)]
-        again = await membership.check_lease(1, 7)
-
-        assert leases == [Lease.HELD] * PARTITIONS
-        assert again is Lease.HELD
-
-    @on_loop
-    async def test_two_members_share_the_partitions(self, world: World) -> None:
-        first, second = Candidate(), Candidate()
-        one = world.journal("a").membership(world.app)
-        one.start(first)
-        await until(lambda: len(first.partitions) == PARTITIONS)
-        two = world.journal("b").membership(world.app)
-        two.start(second)
-        await until(lambda: len(first.partitions) == len(second.partitions) == PARTITIONS // 2)
-
-        moved, kept = min(second.partitions), min(first.partitions)
-
-        assert first.partitions | second.partitions == set(range(PARTITIONS))
-        assert await one.check_lease(moved, None) is Lease.LOST
-        assert await held(one, kept)
-        assert await held(two, moved)
-
-    @on_loop
-    async def test_a_partition_moves_only_after_it_was_given_up(self, world: World) -> None:
-        first, second = Candidate(holds_on=True), Candidate()
-        world.journal("a").membership(world.app).start(first)
-        await until(lambda: len(first.partitions) == PARTITIONS)
-        world.journal("b").membership(world.app).start(second)
-        await until(lambda: bool(first.waiting))
-        assigned_before = set(second.partitions)
-
-        first.waiting.pop()()
-        await until(lambda: len(second.partitions) == PARTITIONS // 2)
-
-        assert assigned_before == set()
-        assert first.lost_partitions == set()
-
-    @on_loop
-    async def test_a_second_process_of_the_name_takes_the_place(self, world: World) -> None:
-        former, present = Candidate(), Candidate()
-        membership = world.journal("a").membership(world.app)
-        membership.start(former)
-        await until(lambda: len(former.partitions) == PARTITIONS)
-
-        successor = world.journal("a").membership(world.app)
-        successor.start(present)
-        await until(lambda: len(present.partitions) == PARTITIONS)
-        await until(lambda: len(former.lost_partitions) == PARTITIONS)
-
-        assert await membership.check_lease(0, None) is Lease.LOST
-        assert await held(successor, 0)
-
-    @on_loop
-    async def test_a_member_that_leaves_is_replaced_at_once(self, world: World) -> None:
-        leaving, staying = Candidate(), Candidate()
-        one = world.journal("a").membership(world.app)
-        one.start(leaving)
-        await until(lambda: len(leaving.partitions) == PARTITIONS)
-        world.journal("b").membership(world.app).start(staying)
-        await until(lambda: len(staying.partitions) == PARTITIONS // 2)
-
-        await one.close(leave=True)
-        async with asyncio.timeout(LEAVE_MAX_S):
-            await until(lambda: len(staying.partitions) == PARTITIONS)
-
-
 class DescribingContract:
     @on_loop
     async def test_the_topics_of_an_app_are_described(self, world: World) -> None:
@@ -422,12 +321,3 @@ class DescribingContract:
     async def test_an_app_without_topics_is_an_error_that_says_so(self, world: World) -> None:
         with pytest.raises(KafkaError, match=r"nobody\.inbox"):
             await world.journal("a").topics("nobody")
-
-
-async def held(membership: Any, partition: int) -> bool:
-    """Whether the lease is held, once a rebalance that may be under way has ended."""
-    async with asyncio.timeout(WAIT_S):
-        while True:
-            lease = await membership.check_lease(partition, None)
-            if lease is not Lease.UNKNOWN:
-                return lease is Lease.HELD

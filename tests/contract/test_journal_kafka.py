@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import confluent_kafka
 import pytest
+from confluent_kafka import KafkaError as KafkaCode
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
@@ -17,12 +21,11 @@ from stepfold.journal.inbox import EXIT_WATCHDOG, KafkaMembership, group_of
 from stepfold.journal.kafka import KafkaJournal
 from stepfold.journal.port import Report
 from stepfold.journal.settings import appender_config, member_config
+from tests.contract.group_contract import Candidate, MembershipContract
 from tests.contract.journal_contract import (
     PARTITIONS,
     AppendingContract,
-    Candidate,
     DescribingContract,
-    MembershipContract,
     ReadingContract,
     World,
     numbered,
@@ -70,6 +73,23 @@ def world(kafka_bootstrap: str, new_app: Callable[[int], str]) -> KafkaWorld:
     return KafkaWorld(kafka_bootstrap, new_app(PARTITIONS))
 
 
+def break_client(appender: KafkaAppender) -> None:
+    """Put the real client into the state that a sequence out of order leads to.
+
+    librdkafka has a function for it, which the Python binding does not pass on; the
+    client's handle is the first field after the head of the Python object.
+    """
+    folder = Path(confluent_kafka.__file__).parent.with_name("confluent_kafka.libs")
+    library = ctypes.CDLL(str(next(folder.glob("librdkafka*"))))
+    producer = appender._producer  # pyright: ignore[reportPrivateUsage] - what is to be broken
+    head = object.__basicsize__
+    handle = ctypes.c_void_p.from_address(id(producer) + head)
+    library.rd_kafka_test_fatal_error.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p)
+    library.rd_kafka_test_fatal_error(
+        handle, KafkaCode.OUT_OF_ORDER_SEQUENCE_NUMBER, b"made to fail by a test"
+    )
+
+
 class TestAppending(AppendingContract): ...
 
 
@@ -109,6 +129,34 @@ class TestClients:
         assert reports[0].offset is None
         assert reports[0].error
         assert reports[1].offset == 0
+
+    @pytest.mark.parametrize("appends_on", [False, True])
+    def test_a_fatal_client_error_reports_all_and_a_new_client_goes_on(
+        self, world: KafkaWorld, appends_on: bool
+    ) -> None:
+        async def claim(_: object, world: World) -> None:
+            assert isinstance(world, KafkaWorld)
+            loop = asyncio.get_running_loop()
+            appender = KafkaAppender(appender_config(world.servers, {}), loop)
+            reports: list[Report] = []
+            for value in numbered(5):
+                appender.append(world.history, 0, b"", value, [], reports.append)
+            break_client(appender)
+            if appends_on:
+                appender.append(world.history, 0, b"", b"5", [], reports.append)
+            await until(lambda: len(reports) == 5 + appends_on)
+
+            after: list[Report] = []
+            appender.append(world.history, 0, b"", b"after", [], after.append)
+            await until(lambda: len(after) == 1)
+            await appender.close()
+
+            assert all(report.error and report.offset is None for report in reports)
+            assert len(reports) == 5 + appends_on
+            assert after[0].error is None
+            assert after[0].offset is not None
+
+        on_loop(claim)(self, world)
 
     def test_closing_without_a_broker_reports_what_is_outstanding(self) -> None:
         async def claim() -> None:

@@ -8,12 +8,11 @@ import pytest
 
 from stepfold.journal.memory import MemoryCluster, MemoryJournal
 from stepfold.journal.port import Lease, Report
+from tests.contract.group_contract import Candidate, MembershipContract
 from tests.contract.journal_contract import (
     PARTITIONS,
     AppendingContract,
-    Candidate,
     DescribingContract,
-    MembershipContract,
     ReadingContract,
     World,
     append,
