@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import uuid
@@ -23,6 +24,7 @@ from stepfold.core.errors import RunCancelled as RunCancelledError
 from stepfold.core.errors import RunFailed as RunFailedError
 from stepfold.core.ids import parse_run_id, run_id_of, short_topic_id
 from stepfold.journal.codec import encode_command
+from stepfold.journal.port import TopicFacts
 from stepfold.sdk.event import Event
 from stepfold.sdk.workflow import WorkflowDefinition
 
@@ -111,6 +113,14 @@ class Receipt(NamedTuple):
                 raise NotFoundError(f"the event was rejected: {reason}; see {taken.dlq_topic}")
 
 
+class Acknowledged(NamedTuple):
+    """Where Kafka took a command; what became of it is in the run's history."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
 class Client:
     """bootstrap_servers: default is the environment, then the local Kafka of `state_dir`.
 
@@ -194,7 +204,7 @@ class Client:
         run_id = run_id_of(receipt.partition, topic, receipt.offset)
         return RunHandle(self, run_id, begin=receipt.begin, definition=definition)
 
-    async def signal(self, run_id: str, name: str, payload: object = None) -> None:
+    async def signal(self, run_id: str, name: str, payload: object = None) -> Acknowledged:
         """Send a signal; one that comes before its wait is kept for it."""
         command = c.Signal(
             run_id=run_id,
@@ -204,16 +214,51 @@ class Client:
             payload_encoding="json",
             key_id="",
         )
-        await self._command(run_id, command)
+        return await self.command(command)
 
-    async def cancel(self, run_id: str, reason: str = "") -> None:
-        await self._command(run_id, c.Cancel(run_id=run_id, by=WHO, reason=reason))
+    async def cancel(self, run_id: str, reason: str = "") -> Acknowledged:
+        """Ask to cancel: the workflow gets a CancelledError at its next await."""
+        return await self.command(c.Cancel(run_id=run_id, by=WHO, reason=reason))
 
-    async def pause(self, run_id: str, reason: str = "") -> None:
-        await self._command(run_id, c.Pause(run_id=run_id, by=WHO, reason=reason))
+    async def pause(self, run_id: str, reason: str = "") -> Acknowledged:
+        """Start no further step of the run until it is resumed."""
+        return await self.command(c.Pause(run_id=run_id, by=WHO, reason=reason))
 
-    async def resume(self, run_id: str, reason: str = "") -> None:
-        await self._command(run_id, c.Resume(run_id=run_id, by=WHO, reason=reason))
+    async def resume(self, run_id: str, reason: str = "") -> Acknowledged:
+        """Go on with a run that is paused or parked."""
+        return await self.command(c.Resume(run_id=run_id, by=WHO, reason=reason))
+
+    async def command(self, command: c.Control) -> Acknowledged:
+        """Put a command on the control topic of its run's shard."""
+        address = parse_run_id(command.run_id)
+        places = await self._cluster.app_of(address.topic, command.run_id)
+        kind, run_id = type(command).__name__, command.run_id
+        placed = await self._cluster.append(
+            places.control.name,
+            address.partition,
+            key=run_id,
+            value=encode_command(command),
+            headers=[("sf-kind", kind.encode()), ("sf-run", run_id.encode())],
+            timeout_s=TIMEOUT_S,
+        )
+        return Acknowledged(places.control.name, placed.partition, placed.offset)
+
+    async def histories(self) -> list[tuple[str, TopicFacts]]:
+        """The history topic of every app at this cluster."""
+        found: list[tuple[str, TopicFacts]] = []
+        for app in await self._cluster.apps():
+            with contextlib.suppress(NotFoundError):  # an inbox of somebody else's, alone
+                found.append((app, (await self._cluster.places(app)).history))
+        return found
+
+    async def history_records(self) -> int:
+        """How many records the histories of all apps hold now."""
+        count = 0
+        for _, history in await self.histories():
+            for partition in range(history.partitions):
+                end = await self._cluster.end_offset(history.name, partition)
+                count += end - await self._cluster.first_offset(history.name, partition)
+        return count
 
     def handle(self, run_id: str) -> RunHandle[Any]:
         """A run known by its id. Raises ValueError when the text is no run id."""
@@ -263,18 +308,6 @@ class Client:
             timeout_s=timeout_s,
         )
         return Receipt(self, places, placed.partition, placed.offset, begin)
-
-    async def _command(self, run_id: str, command: c.Control) -> None:
-        address = parse_run_id(run_id)
-        places = await self._cluster.app_of(address.topic, run_id)
-        await self._cluster.append(
-            places.control.name,
-            address.partition,
-            key=run_id,
-            value=encode_command(command),
-            headers=[("sf-kind", type(command).__name__.encode()), ("sf-run", run_id.encode())],
-            timeout_s=TIMEOUT_S,
-        )
 
     def _open_reader(self) -> Any:
         if self._reader is None:
