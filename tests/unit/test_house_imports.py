@@ -42,7 +42,9 @@ MAY_IMPORT = {
 # The places that put the parts together, and so name the concrete ones.
 COMPOSITION_ROOTS = (
     "stepfold",
+    "stepfold.bench",
     "stepfold.cli",
+    "stepfold.demo",
     "stepfold.engine.process",
     "stepfold.engine.supervisor",
     "stepfold.engine.worker",
@@ -52,6 +54,7 @@ COMPOSITION_ROOTS = (
 
 # The only rooms that speak to Kafka's client library; everything else sees the journal's port.
 SPEAK_KAFKA = (
+    "stepfold.bench",
     "stepfold.cli",
     "stepfold.client",
     "stepfold.journal",

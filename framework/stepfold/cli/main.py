@@ -12,6 +12,7 @@ import typer
 from pydantic import ValidationError
 
 from stepfold.cli import kafka, runs, services, topics
+from stepfold.cli.demo import demo
 from stepfold.cli.exits import INTERRUPT, TIMEOUT, exit_code_of
 from stepfold.core.errors import StepfoldError
 
@@ -21,6 +22,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command("demo")(demo)
 app.add_typer(kafka.app, name="kafka")
 app.add_typer(topics.app, name="topics")
 app.command("worker")(services.worker)

@@ -1,0 +1,206 @@
+"""`stepfold demo`: the whole path on this machine, with a worker that is killed in it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from stepfold.cli.exits import FAILED
+from stepfold.cli.output import say, show
+from stepfold.cli.topics import AsJson, Servers
+from stepfold.local.state import DEFAULT_STATE_DIR
+
+if TYPE_CHECKING:
+    from stepfold.demo.scenes import DemoResult
+
+TREE_COLUMNS = 110
+
+
+def demo(
+    exit_: Annotated[
+        bool, typer.Option("--exit", help="End by itself; 0 only if all of it was as promised.")
+    ] = False,
+    listen: Annotated[str, typer.Option(help="HOST:PORT of the HTTP API.")] = "127.0.0.1:8484",
+    state_dir: Annotated[Path, typer.Option(help="Folder of Kafka's data.")] = DEFAULT_STATE_DIR,
+    bootstrap_servers: Servers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Kill a worker in the middle of a run and see the run finish. Example: stepfold demo --exit"""
+    from stepfold.demo.scenes import check_extras
+    from stepfold.telemetry import LEVEL_VARIABLE, configure_logging
+
+    check_extras()
+    os.environ.setdefault(LEVEL_VARIABLE, "ERROR")  # the worker's too: here the story is told
+    configure_logging()
+    result = asyncio.run(_demo(listen, state_dir.absolute(), bootstrap_servers, exit_, as_json))
+    if result.problems:
+        raise typer.Exit(FAILED)
+
+
+async def _demo(
+    listen: str, state_dir: Path, servers: str | None, ends: bool, as_json: bool
+) -> DemoResult:
+    from stepfold.cli.api import Api
+    from stepfold.demo.scenes import Stage, play
+
+    begun = time.monotonic()
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    async with _kafka(state_dir, servers) as bootstrap:
+        await asyncio.to_thread(_make_topics, bootstrap)
+        async with _projection(bootstrap, listen, state_dir) as address:
+            api = Api(address)
+            tally = state_dir / "demo.tally"
+            playing = asyncio.create_task(
+                play(Stage(bootstrap, tally, api.get, api.post, say)), name="demo"
+            )
+            result = await _unless_stopped(playing, stopping)
+            _tell(result, address, time.monotonic() - begun, as_json)
+            if not ends:
+                say(f"\nthe HTTP API stays up at {address} (docs: {address}/docs); Ctrl-C ends it")
+                await stopping.wait()
+    return result
+
+
+async def _unless_stopped(playing: asyncio.Task[DemoResult], stopping: asyncio.Event) -> DemoResult:
+    stopped = asyncio.create_task(stopping.wait())
+    await asyncio.wait((playing, stopped), return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not playing.done():
+        playing.cancel()
+        await asyncio.wait((playing,))
+        raise KeyboardInterrupt
+    return playing.result()
+
+
+@contextlib.asynccontextmanager
+async def _kafka(state_dir: Path, servers: str | None) -> AsyncGenerator[str]:
+    """The user's own Kafka where one is named; else one of ours, that ends with the demo."""
+    from stepfold.client.client import SERVERS_VARIABLE
+    from stepfold.local import LocalKafka
+
+    named = servers or os.environ.get(SERVERS_VARIABLE)
+    if named:
+        say(f"using Kafka at {named}")
+        yield named
+        return
+    kafka = LocalKafka(state_dir)
+    info = await asyncio.to_thread(kafka.start, say=say)
+    how = f"ready in {info.ready_s:.1f} s" if info.started else "running already"
+    say(f"Apache Kafka is {how}, at {info.bootstrap_servers}")
+    try:
+        yield info.bootstrap_servers
+    finally:
+        if info.started:
+            await asyncio.to_thread(kafka.stop)
+
+
+def _make_topics(servers: str) -> None:
+    from confluent_kafka.admin import AdminClient
+
+    from stepfold.demo.scenes import APP, PARTITIONS
+    from stepfold.journal.settings import admin_config
+    from stepfold_topics.catalog import topics_of
+    from stepfold_topics.provision import apply
+
+    admin = AdminClient(admin_config(servers, {}))
+    apply(admin, topics_of(APP, partitions=PARTITIONS, replication=1))
+
+
+@contextlib.asynccontextmanager
+async def _projection(servers: str, listen: str, state_dir: Path) -> AsyncGenerator[str]:
+    from stepfold.core.errors import ConfigurationError
+    from stepfold_projections.service import ProjectionService, parse_listen
+
+    host, _ = parse_listen(listen)
+    store = f"sqlite:///{state_dir / 'demo-traces.db'}"
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def begin(where: str) -> tuple[asyncio.Task[None], str]:
+        ready: asyncio.Future[str] = loop.create_future()
+        service = ProjectionService(servers, store=store, listen=where)
+        work = service.run(stopping=stopping, ready=ready.set_result)
+        serving = asyncio.create_task(work, name="projections")
+        await asyncio.wait((serving, ready), return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():
+            serving.result()
+        return serving, ready.result()
+
+    try:
+        serving, address = await begin(listen)
+    except ConfigurationError as error:
+        if "listen" not in str(error):
+            raise
+        serving, address = await begin(f"{host}:0")
+        say(f"{listen} is in use, the HTTP API is at {address}")
+    try:
+        yield address
+    finally:
+        stopping.set()
+        await serving
+
+
+def _tell(result: DemoResult, address: str, seconds: float, as_json: bool) -> None:
+    if as_json:
+        show(_facts(result, address, seconds), "", as_json=True)
+    else:
+        _print_story(result)
+    for problem in result.problems:
+        say(f"NOT AS PROMISED: {problem}")
+    if not result.problems:
+        say(f"no completed step ran twice; all of it took {seconds:.1f} s")
+    say(f"the trace over HTTP: {address}/api/v1/runs/{result.run['id']}")
+
+
+def _facts(result: DemoResult, address: str, seconds: float) -> dict[str, Any]:
+    return {
+        "run_id": result.run["id"],
+        "status": result.run["status"],
+        "killed_pid": result.killed_pid,
+        "executions": _counts(result),
+        "problems": result.problems,
+        "api": address,
+        "seconds": round(seconds, 1),
+    }
+
+
+def _counts(result: DemoResult) -> dict[str, int]:
+    return {
+        step["step"]: sum(
+            result.executions.get(f"{result.run['id']}:{step['step']} {attempt['number']}", 0)
+            for attempt in step["attempts"]
+        )
+        for step in result.run["steps"]
+    }
+
+
+def _print_story(result: DemoResult) -> None:
+    from rich.table import Table
+
+    from stepfold.cli.trace_tree import trace_tree
+
+    console = Console(width=TREE_COLUMNS)
+    console.print()
+    console.print(trace_tree(result.run))
+    table = Table(title="executions of each step, counted by the steps themselves")
+    for column in ("step", "attempts in the log", "executed", "after it had completed"):
+        table.add_column(column, justify="left" if column == "step" else "right")
+    counts = _counts(result)
+    for step in result.run["steps"]:
+        tries = len(step["attempts"])
+        again = counts[step["step"]] - tries
+        table.add_row(step["step"], str(tries), str(counts[step["step"]]), str(again))
+    console.print()
+    console.print(table)
