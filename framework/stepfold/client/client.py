@@ -5,33 +5,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, NamedTuple, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar, cast, overload
 
 import pydantic_core
 
 from stepfold.client.cluster import AppPlaces, Cluster
-from stepfold.client.histories import Fate, Histories, Taken
 from stepfold.client.routing import partition_for
 from stepfold.core import commands as c
-from stepfold.core import events as e
 from stepfold.core.errors import NotFoundError, PayloadError, PayloadTooLargeError
-from stepfold.core.errors import RunCancelled as RunCancelledError
-from stepfold.core.errors import RunFailed as RunFailedError
 from stepfold.core.ids import parse_run_id, run_id_of, short_topic_id
 from stepfold.journal.codec import encode_command
 from stepfold.journal.port import TopicFacts
-from stepfold.sdk.event import Event
-from stepfold.sdk.workflow import WorkflowDefinition
+
+if TYPE_CHECKING:
+    from stepfold.client.histories import Histories
+    from stepfold.sdk.event import Event
+    from stepfold.sdk.workflow import WorkflowDefinition
 
 Input = TypeVar("Input")
 Result = TypeVar("Result")
 
-SERVERS_VARIABLE = "STEPFOLD_KAFKA__BOOTSTRAP_SERVERS"
 SERVERS_DEFAULT = "127.0.0.1:9092"
 TIMEOUT_S = 30.0
 PAYLOAD_BYTES_MAX = 900_000
@@ -58,21 +55,7 @@ class RunHandle(Generic[Result]):
         With an idempotency key that was used before, this is the first run's result.
         """
         async with asyncio.timeout(timeout):
-            fate = await self._client.fate_of(self.id, self._begin)
-            if isinstance(fate, e.RunDeduplicated):
-                first = self._client.handle(fate.existing_run_id)
-                fate = await self._client.fate_of(first.id, None)
-        match fate:
-            case e.RunCompleted(payload=payload):
-                return self._value(payload)
-            case e.RunFailed():
-                raise RunFailedError(fate.run_id, fate.error_type, fate.error_message)
-            case e.RunCancelled(reason=reason):
-                raise RunCancelledError(fate.run_id, reason)
-            case e.RunDeduplicated():
-                raise NotFoundError(f"run {self.id} leads from run to run; it has no result")
-
-    def _value(self, payload: bytes) -> Result:
+            payload = await self._client.result_of(self.id, self._begin)
         if self._definition is not None:
             return cast("Result", self._definition.result_adapter.validate_json(payload))
         return cast("Result", pydantic_core.from_json(payload))
@@ -101,16 +84,9 @@ class Receipt(NamedTuple):
         TimeoutError when no worker took it in time.
         """
         async with asyncio.timeout(timeout):
-            taken = await self.client.intake_of(self)
-        match taken:
-            case e.RunAccepted(runs=runs):
-                return [RunHandle(self.client, run.run_id, begin=self.begin) for run in runs]
-            case e.RunDeduplicated(existing_run_id=first):
-                return [RunHandle(self.client, first, begin=None)]
-            case e.IntakeUnmatched():
-                return []
-            case e.IntakeRejected(reason=reason):
-                raise NotFoundError(f"the event was rejected: {reason}; see {taken.dlq_topic}")
+            started, first = await self.client.started_by(self)
+        begin = None if first else self.begin
+        return [RunHandle(self.client, run_id, begin=begin) for run_id in started]
 
 
 class Acknowledged(NamedTuple):
@@ -122,9 +98,9 @@ class Acknowledged(NamedTuple):
 
 
 class Client:
-    """bootstrap_servers: default is the environment, then the local Kafka of `state_dir`.
+    """bootstrap_servers: default is the settings', then the local Kafka of `state_dir`.
 
-    config: further librdkafka keys, such as credentials.
+    config: further librdkafka keys, such as credentials; default is the settings'.
     """
 
     def __init__(
@@ -135,10 +111,10 @@ class Client:
         state_dir: Path | None = None,
     ) -> None:
         self.bootstrap_servers = bootstrap_servers or default_servers(state_dir)
-        self._config = dict(config or {})
+        self._config = dict(default_config() if config is None else config)
         self._connected: Cluster | None = None
         self._reader: Any = None
-        self._histories = Histories(self._open_reader)
+        self._opened_histories: Histories | None = None
 
     async def __aenter__(self) -> Self:
         self._connected = Cluster(self.bootstrap_servers, self._config)
@@ -267,18 +243,28 @@ class Client:
 
     # For handles and receipts
 
-    async def fate_of(self, run_id: str, begin: int | None) -> Fate:
+    async def result_of(self, run_id: str, begin: int | None) -> bytes:
+        """The payload that the run, or the first one of its key, completed with."""
+        fate = await self._fate_of(run_id, begin)
+        if isinstance(fate, str):
+            fate = await self._fate_of(fate, None)
+        if isinstance(fate, str):
+            raise NotFoundError(f"run {run_id} leads from run to run; it has no result")
+        return fate
+
+    async def started_by(self, receipt: Receipt) -> tuple[list[str], bool]:
+        """The runs of an event, and whether it was a repetition of an earlier one."""
+        places = receipt.places
+        return await self._histories.started_by(
+            places.history, receipt.partition, receipt.begin, places.inbox, receipt.offset
+        )
+
+    async def _fate_of(self, run_id: str, begin: int | None) -> bytes | str:
         address = parse_run_id(run_id)
         places = await self._cluster.app_of(address.topic, run_id)
         if begin is None:
             begin = await self._begin_of(places, address.partition, address.offset)
         return await self._histories.end_of(places.history, address.partition, begin, run_id)
-
-    async def intake_of(self, receipt: Receipt) -> Taken:
-        places = receipt.places
-        return await self._histories.intake_of(
-            places.history, receipt.partition, receipt.begin, places.inbox, receipt.offset
-        )
 
     # Inside
 
@@ -309,6 +295,15 @@ class Client:
         )
         return Receipt(self, places, placed.partition, placed.offset, begin)
 
+    @property
+    def _histories(self) -> Histories:
+        """Loaded when the first answer is waited for: sending needs no event classes."""
+        if self._opened_histories is None:
+            from stepfold.client.histories import Histories
+
+            self._opened_histories = Histories(self._open_reader)
+        return self._opened_histories
+
     def _open_reader(self) -> Any:
         if self._reader is None:
             from stepfold.journal.reader import KafkaReader
@@ -320,8 +315,10 @@ class Client:
 
 
 def default_servers(state_dir: Path | None = None) -> str:
-    """The environment's, else those of the local Kafka of the state folder, else the usual."""
-    named = os.environ.get(SERVERS_VARIABLE)
+    """The settings', else those of the local Kafka of the state folder, else the usual."""
+    from stepfold.settings import settings
+
+    named = settings().kafka.bootstrap_servers
     if named:
         return named
     path = (state_dir or Path(".stepfold")) / "kafka" / "brokers.json"
@@ -330,6 +327,12 @@ def default_servers(state_dir: Path | None = None) -> str:
         return ",".join(f"127.0.0.1:{broker['port']}" for broker in brokers)
     except (OSError, ValueError, KeyError, TypeError):
         return SERVERS_DEFAULT
+
+
+def default_config() -> dict[str, str]:
+    from stepfold.settings import settings
+
+    return settings().kafka.config
 
 
 def _trigger(

@@ -13,7 +13,13 @@ from typing import Any, TypeVar
 
 from stepfold.client.joined import JoinedChain
 from stepfold.core import events as e
-from stepfold.core.errors import CodecError, KafkaError
+from stepfold.core.errors import (
+    CodecError,
+    KafkaError,
+    NotFoundError,
+    RunCancelled,
+    RunFailed,
+)
 from stepfold.journal.codec import decode_event
 from stepfold.journal.port import Batch, Reader, TopicFacts
 
@@ -32,18 +38,44 @@ class Histories:
         self._reader = reader
         self._followed: dict[tuple[str, int], _Followed] = {}
 
-    async def end_of(self, history: TopicFacts, partition: int, offset: int, run_id: str) -> Fate:
-        """The end of a run whose trigger was produced when the history ended at offset."""
-        followed = self._follow(history, partition, offset)
-        return await followed.end(run_id)
+    async def end_of(
+        self, history: TopicFacts, partition: int, offset: int, run_id: str
+    ) -> bytes | str:
+        """The result of a run whose trigger was produced when the history ended at offset.
 
-    async def intake_of(
+        A run id, when the trigger was a repetition: of the first run. Raises RunFailed or
+        RunCancelled.
+        """
+        fate = await self._follow(history, partition, offset).end(run_id)
+        match fate:
+            case e.RunCompleted(payload=payload):
+                return payload
+            case e.RunFailed():
+                raise RunFailed(fate.run_id, fate.error_type, fate.error_message)
+            case e.RunCancelled(reason=reason):
+                raise RunCancelled(fate.run_id, reason)
+            case e.RunDeduplicated(existing_run_id=first):
+                return first
+
+    async def started_by(
         self, history: TopicFacts, partition: int, offset: int, inbox: TopicFacts, at: int
-    ) -> Taken:
-        """What the record at inbox offset `at` became."""
+    ) -> tuple[list[str], bool]:
+        """The runs that the record at inbox offset `at` started; true: an earlier one did.
+
+        Raises NotFoundError when the record could not be read.
+        """
         followed = self._follow(history, partition, offset)
         followed.inbox_id = inbox.topic_id
-        return await followed.intake(at)
+        taken = await followed.intake(at)
+        match taken:
+            case e.RunAccepted(runs=runs):
+                return [run.run_id for run in runs], False
+            case e.RunDeduplicated(existing_run_id=first):
+                return [first], True
+            case e.IntakeUnmatched():
+                return [], False
+            case e.IntakeRejected(reason=reason):
+                raise NotFoundError(f"the event was rejected: {reason}; see {taken.dlq_topic}")
 
     def _follow(self, history: TopicFacts, partition: int, offset: int) -> _Followed:
         place = (history.name, partition)

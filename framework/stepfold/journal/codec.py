@@ -15,17 +15,21 @@ import io
 import json
 import struct
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, cast
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
-from stepfold.core import events as e
 from stepfold.core.commands import COMMAND_TYPES, Control, Trigger
 from stepfold.core.errors import CodecError
 from stepfold.core.ids import Epoch, Position
 from stepfold.journal.port import Headers
 from stepfold_topics import schemas
+
+if TYPE_CHECKING:
+    # Loaded at first use: a program that only starts runs does not wait for thirty classes.
+    from stepfold.core import events as e
 
 MAGIC = b"\xc3\x01"
 HEADER_BYTES = 10
@@ -93,10 +97,10 @@ def event_run_id(event: e.Event) -> str:
 def decode_event(value: bytes, offset: int) -> e.Recorded:
     """Raises CodecError that says what is wrong with the bytes."""
     kind, fields = _read(value)
-    if kind.type not in _EVENT_KINDS:
+    if kind.type not in _event_types():
         raise CodecError(f"{kind.type.__name__} is a command, not an event of a history")
     epoch = Epoch(fields["epoch_offset"], fields["epoch_nonce"])
-    return e.Recorded(offset, epoch, fields["seq"], fields["at"], kind.from_fields(fields))
+    return _recorded()(offset, epoch, fields["seq"], fields["at"], kind.from_fields(fields))
 
 
 def encode_command(command: Control | Trigger) -> bytes:
@@ -107,7 +111,7 @@ def encode_command(command: Control | Trigger) -> bytes:
 def decode_command(value: bytes) -> Control | Trigger:
     """Raises CodecError that says what is wrong with the bytes."""
     kind, fields = _read(value)
-    if kind.type in _EVENT_KINDS:
+    if kind.type in _event_types():
         raise CodecError(f"{kind.type.__name__} is an event of a history, not a command")
     return cast("Control | Trigger", kind.from_fields(fields))
 
@@ -145,7 +149,7 @@ def _read(value: bytes) -> tuple[_Kind, dict[str, Any]]:
 def _first_met(value: bytes) -> _Kind:
     if not _BY_HEADER:
         # The present schemas come last: where a release wrote the same, nothing is resolved.
-        present = (_BY_TYPE[cls] for cls in (*e.EVENT_TYPES, *COMMAND_TYPES))
+        present = (_BY_TYPE[cls] for cls in (*_event_types(), *COMMAND_TYPES))
         _BY_HEADER.update({**_released_kinds(), **{kind.header: kind for kind in present}})
     kind = _BY_HEADER.get(value[:HEADER_BYTES])
     if kind is None:
@@ -182,7 +186,7 @@ class _Kinds(dict[type[Any], _Kind]):
 
 def _released_kinds() -> dict[bytes, _Kind]:
     """Kinds whose schema has grown since a release, by the header of what that one wrote."""
-    types = {cls.__name__: cls for cls in (*e.EVENT_TYPES, *COMMAND_TYPES)}
+    types = {cls.__name__: cls for cls in (*_event_types(), *COMMAND_TYPES)}
     found: dict[bytes, _Kind] = {}
     for texts in schemas.released().values():
         for name, text in texts.items():
@@ -228,9 +232,10 @@ def _from_fields(cls: type[Any], names: list[str]) -> Callable[[dict[str, Any]],
         "cls": cls,
         "new": object.__new__,
         "Position": Position,
-        "RunStart": e.RunStart,
         **{f"set_{name}": cls.__dict__[name].__set__ for name in names},
     }
+    if "runs" in names:
+        scope["RunStart"] = _run_start()
     lines = ["def from_fields(d):", "    x = new(cls)"]
     lines += [f"    set_{name}(x, {_READ.get(name, f'd[{name!r}]')})" for name in names]
     exec("\n".join([*lines, "    return x"]), scope)
@@ -250,4 +255,24 @@ _READ = {
 _TEXTS = schemas.present()
 _BY_TYPE = _Kinds()
 _BY_HEADER: dict[bytes, _Kind] = {}
-_EVENT_KINDS: frozenset[type[Any]] = frozenset(e.EVENT_TYPES)
+
+
+@cache
+def _event_types() -> frozenset[type[Any]]:
+    from stepfold.core.events import EVENT_TYPES
+
+    return frozenset(EVENT_TYPES)
+
+
+@cache
+def _recorded() -> type[e.Recorded]:
+    from stepfold.core.events import Recorded
+
+    return Recorded
+
+
+@cache
+def _run_start() -> type[e.RunStart]:
+    from stepfold.core.events import RunStart
+
+    return RunStart
