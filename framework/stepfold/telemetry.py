@@ -14,6 +14,11 @@ LEVEL_VARIABLE = "STEPFOLD_LOG_LEVEL"
 OURS = "stepfold"
 
 
+def quiet() -> None:
+    """Errors only, in the worker processes too, unless the environment says otherwise."""
+    os.environ.setdefault(LEVEL_VARIABLE, "ERROR")
+
+
 def configure_logging(level: str | None = None) -> None:
     """Log to stderr; called by programs, never by the library."""
     import structlog

@@ -6,7 +6,7 @@ import time
 
 from pydantic import BaseModel
 
-from stepfold import App, step
+from stepfold import App, event, step
 
 app = App("bench")
 
@@ -21,7 +21,7 @@ async def tick(number: int) -> int:
     return time.perf_counter_ns()
 
 
-@app.workflow
+@app.workflow(on=event("bench/go"))
 async def chain(work: Work) -> list[int]:
     """One step after the other; the result is the time at which each was executed."""
     return [await tick(number) for number in range(work.steps)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import time
 from collections.abc import AsyncGenerator
@@ -14,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from stepfold.cli.connection import AsJson, Servers, stage_kafka
 from stepfold.cli.exits import FAILED
 from stepfold.cli.output import say, show
-from stepfold.cli.topics import AsJson, Servers
 from stepfold.local.state import DEFAULT_STATE_DIR
 
 if TYPE_CHECKING:
@@ -36,10 +35,10 @@ def demo(
 ) -> None:
     """Kill a worker in the middle of a run and see the run finish. Example: stepfold demo --exit"""
     from stepfold.demo.scenes import check_extras
-    from stepfold.telemetry import LEVEL_VARIABLE, configure_logging
+    from stepfold.telemetry import configure_logging, quiet
 
     check_extras()
-    os.environ.setdefault(LEVEL_VARIABLE, "ERROR")  # the worker's too: here the story is told
+    quiet()
     configure_logging()
     result = asyncio.run(_demo(listen, state_dir.absolute(), bootstrap_servers, exit_, as_json))
     if result.problems:
@@ -57,13 +56,13 @@ async def _demo(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
-    async with _kafka(state_dir, servers) as bootstrap:
-        await asyncio.to_thread(_make_topics, bootstrap)
-        async with _projection(bootstrap, listen, state_dir) as address:
+    async with stage_kafka(state_dir, servers) as (bootstrap, config):
+        await asyncio.to_thread(_make_topics, bootstrap, config)
+        async with _projection(bootstrap, config, listen, state_dir) as address:
             api = Api(address)
             tally = state_dir / "demo.tally"
             playing = asyncio.create_task(
-                play(Stage(bootstrap, tally, api.get, api.post, say)), name="demo"
+                play(Stage(bootstrap, config, tally, api.get, api.post, say)), name="demo"
             )
             result = await _unless_stopped(playing, stopping)
             _tell(result, address, time.monotonic() - begun, as_json)
@@ -84,29 +83,7 @@ async def _unless_stopped(playing: asyncio.Task[DemoResult], stopping: asyncio.E
     return playing.result()
 
 
-@contextlib.asynccontextmanager
-async def _kafka(state_dir: Path, servers: str | None) -> AsyncGenerator[str]:
-    """The user's own Kafka where one is named; else one of ours, that ends with the demo."""
-    from stepfold.client.client import SERVERS_VARIABLE
-    from stepfold.local import LocalKafka
-
-    named = servers or os.environ.get(SERVERS_VARIABLE)
-    if named:
-        say(f"using Kafka at {named}")
-        yield named
-        return
-    kafka = LocalKafka(state_dir)
-    info = await asyncio.to_thread(kafka.start, say=say)
-    how = f"ready in {info.ready_s:.1f} s" if info.started else "running already"
-    say(f"Apache Kafka is {how}, at {info.bootstrap_servers}")
-    try:
-        yield info.bootstrap_servers
-    finally:
-        if info.started:
-            await asyncio.to_thread(kafka.stop)
-
-
-def _make_topics(servers: str) -> None:
+def _make_topics(servers: str, config: dict[str, str]) -> None:
     from confluent_kafka.admin import AdminClient
 
     from stepfold.demo.scenes import APP, PARTITIONS
@@ -114,12 +91,14 @@ def _make_topics(servers: str) -> None:
     from stepfold_topics.catalog import topics_of
     from stepfold_topics.provision import apply
 
-    admin = AdminClient(admin_config(servers, {}))
+    admin = AdminClient(admin_config(servers, config))
     apply(admin, topics_of(APP, partitions=PARTITIONS, replication=1))
 
 
 @contextlib.asynccontextmanager
-async def _projection(servers: str, listen: str, state_dir: Path) -> AsyncGenerator[str]:
+async def _projection(
+    servers: str, config: dict[str, str], listen: str, state_dir: Path
+) -> AsyncGenerator[str]:
     from stepfold.core.errors import ConfigurationError
     from stepfold_projections.service import ProjectionService, parse_listen
 
@@ -130,7 +109,7 @@ async def _projection(servers: str, listen: str, state_dir: Path) -> AsyncGenera
 
     async def begin(where: str) -> tuple[asyncio.Task[None], str]:
         ready: asyncio.Future[str] = loop.create_future()
-        service = ProjectionService(servers, store=store, listen=where)
+        service = ProjectionService(servers, store=store, listen=where, kafka_config=config)
         work = service.run(stopping=stopping, ready=ready.set_result)
         serving = asyncio.create_task(work, name="projections")
         await asyncio.wait((serving, ready), return_when=asyncio.FIRST_COMPLETED)

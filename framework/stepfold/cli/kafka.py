@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
+from stepfold.cli.connection import AsJson
 from stepfold.cli.output import say, show
 from stepfold.local.state import DEFAULT_STATE_DIR
 
 app = typer.Typer(help="Real Apache Kafka on this machine, without Docker.", no_args_is_help=True)
 
 StateDir = Annotated[Path, typer.Option(help="Folder of data, logs and state.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()

@@ -11,7 +11,8 @@ import sys
 import typer
 from pydantic import ValidationError
 
-from stepfold.cli import kafka, runs, services, topics
+from stepfold.cli import config, kafka, runs, services, topics, triggers
+from stepfold.cli.bench import bench
 from stepfold.cli.demo import demo
 from stepfold.cli.exits import INTERRUPT, TIMEOUT, exit_code_of
 from stepfold.core.errors import StepfoldError
@@ -23,13 +24,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("demo")(demo)
+app.command("bench")(bench)
 app.add_typer(kafka.app, name="kafka")
 app.add_typer(topics.app, name="topics")
 app.command("worker")(services.worker)
-app.command("send")(runs.send)
-app.command("start")(runs.start)
-app.command("signal")(runs.signal)
-app.command("cancel")(runs.cancel)
+app.add_typer(services.projections, name="projections")
+app.command("send")(triggers.send)
+app.command("start")(triggers.start)
+app.command("signal")(triggers.signal)
+app.add_typer(runs.app, name="runs")
+app.add_typer(config.app, name="config")
 
 
 def main() -> None:

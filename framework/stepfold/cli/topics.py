@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from stepfold.cli.connection import AsJson, Servers, kafka_of
 from stepfold.cli.exits import CONFLICT
 from stepfold.cli.output import say, show
 from stepfold.core.errors import ConflictError, KafkaError
@@ -17,13 +18,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="The topics of an app.", no_args_is_help=True)
 
-Servers = Annotated[
-    str | None, typer.Option("--bootstrap-servers", help="Default: the environment, then local.")
-]
 Partitions = Annotated[int, typer.Option(help="Shards of the app; fixed for ever.")]
 Replication = Annotated[int | None, typer.Option(help="Default: 3, or 1 on a single broker.")]
 Format = Literal["cli", "strimzi", "json"]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
@@ -88,11 +85,10 @@ def _plans(
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
-    from stepfold.client.client import default_servers
     from stepfold.journal.settings import admin_config
 
-    servers = servers or default_servers()
-    admin = AdminClient(admin_config(servers, {}))
+    servers, config = kafka_of(servers)
+    admin = AdminClient(admin_config(servers, config))
     if replication is None:
         try:
             brokers = len(admin.list_topics(timeout=10.0).brokers)

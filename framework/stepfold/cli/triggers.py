@@ -1,4 +1,4 @@
-"""Sending, starting, signalling and cancelling, by Kafka alone."""
+"""Sending, starting and signalling, by Kafka alone: no projection has to run."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from stepfold.cli.connection import AsJson, Servers, kafka_of
 from stepfold.cli.exits import FAILED
 from stepfold.cli.output import say, show
-from stepfold.cli.topics import AsJson, Servers
 
 RunId = Annotated[str, typer.Argument(metavar="RUN")]
 Json = Annotated[str, typer.Argument(metavar="JSON")]
@@ -39,7 +39,7 @@ def send(
             "offset": receipt.offset,
         }
 
-    facts = _with_client(bootstrap_servers, work)
+    facts = with_client(bootstrap_servers, work)
     show(facts, f"{facts['topic']}:{facts['partition']}:{facts['offset']}", as_json=as_json)
 
 
@@ -70,7 +70,7 @@ def start(
                 facts["error"] = str(error)
         return facts
 
-    facts = _with_client(bootstrap_servers, work)
+    facts = with_client(bootstrap_servers, work)
     text = json.dumps(facts["result"]) if "result" in facts else facts["run_id"]
     show(facts, str(facts.get("error", text)), as_json=as_json)
     if "error" in facts:
@@ -92,31 +92,16 @@ def signal(
     async def work(client: Client) -> None:
         await client.signal(run, name, value)
 
-    _with_client(bootstrap_servers, work)
+    with_client(bootstrap_servers, work)
     show({"run_id": run, "signal": name}, "sent", as_json=as_json)
 
 
-def cancel(
-    run: RunId,
-    reason: Annotated[str, typer.Option(help="Is recorded.")] = "",
-    bootstrap_servers: Servers = None,
-    as_json: AsJson = False,
-) -> None:
-    """Ask to cancel a run. Example: stepfold cancel 003-… --reason 'wrong model'"""
-    from stepfold import Client
-
-    async def work(client: Client) -> None:
-        await client.cancel(run, reason)
-
-    _with_client(bootstrap_servers, work)
-    show({"run_id": run}, "cancel requested", as_json=as_json)
-
-
-def _with_client(servers: str | None, work: Callable[[Any], Awaitable[Any]]) -> Any:
+def with_client(servers: str | None, work: Callable[[Any], Awaitable[Any]]) -> Any:
     from stepfold import Client
 
     async def main() -> Any:
-        async with Client(servers) as client:
+        address, config = kafka_of(servers)
+        async with Client(address, config=config) as client:
             return await work(client)
 
     return asyncio.run(main())

@@ -55,9 +55,10 @@ class DemoResult:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """servers: Kafka's. api: get and post of the HTTP API."""
+    """servers, config: Kafka's. get, post: of the HTTP API."""
 
     servers: str
+    config: dict[str, str]
     tally: Path
     get: Callable[..., dict[str, Any]]
     post: Callable[..., dict[str, Any]]
@@ -80,7 +81,13 @@ async def play(stage: Stage) -> DemoResult:
 @asynccontextmanager
 async def _worker(stage: Stage) -> AsyncGenerator[Supervisor]:
     os.environ[TALLY_VARIABLE] = str(stage.tally)
-    supervisor = Supervisor([TARGET], bootstrap_servers=stage.servers, name="demo", unsafe_dev=True)
+    supervisor = Supervisor(
+        [TARGET],
+        bootstrap_servers=stage.servers,
+        kafka_config=stage.config,
+        name="demo",
+        unsafe_dev=True,
+    )
     working = asyncio.create_task(supervisor.run())
     try:
         yield supervisor
@@ -90,7 +97,7 @@ async def _worker(stage: Stage) -> AsyncGenerator[Supervisor]:
 
 
 async def _ask(stage: Stage) -> str:
-    async with Client(stage.servers) as client:
+    async with Client(stage.servers, config=stage.config) as client:
         sent: Event[Any] = Event("demo/ask", data=QUESTION)
         receipt = await client.send(APP, sent)
         stage.say(
