@@ -99,7 +99,7 @@ def format_storage(plan: BrokerPlan, java: Path, jars: Sequence[Path], cluster_i
         raise corrupt(plan, "it holds files, but no meta.properties")
     command = _command(java, jars, plan, "kafka.tools.StorageTool", ())
     done = subprocess.run(
-        [*command, "format", "-t", cluster_id, "-c", str(plan.properties)],
+        [*command, "format", f"--cluster-id={cluster_id}", "-c", str(plan.properties)],
         capture_output=True,
         text=True,
         timeout=FORMAT_TIMEOUT_S,
