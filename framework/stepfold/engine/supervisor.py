@@ -2,7 +2,8 @@
 
 A process that ends unasked is replaced at once, under the same instance id, so that it
 is assigned its shards again without a rebalance; one that dies before it is ready is
-replaced with growing delays. SIGTERM is passed on and waited for; a second one ends everything.
+replaced with growing delays, or, if none ever was ready and it says why, not at all.
+SIGTERM is passed on and waited for; a second one ends everything.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ STOP_TIMEOUT_S = 25.0
 """From SIGTERM to SIGKILL; Kubernetes grants 30."""
 RESTART_DELAY_MAX_S = 10.0
 REFUSED_EXITS = frozenset({2, 3, 4, 5, 6})
-"""Exit codes of a process that will not start better the next time."""
+"""Exit codes of a process that will not start better the next time: usage, configuration,
+Kafka that refuses. They end the worker only if it never ran: what it found well before, such
+as a broker that is away now, will be well again."""
 
 
 class Supervisor:
@@ -84,11 +87,13 @@ class Supervisor:
 
     async def _keep(self, slot: Slot) -> int:
         delay_s = 0.0
+        ever_ready = False
         while not self._stopping.is_set():
             code, was_ready = await self._run_one(slot)
             if self._stopping.is_set():
                 break
-            if code in REFUSED_EXITS:
+            ever_ready = ever_ready or was_ready
+            if code in REFUSED_EXITS and not ever_ready:
                 self.stop()
                 return code
             delay_s = 0.0 if was_ready else min(delay_s * 2 + 0.1, RESTART_DELAY_MAX_S)
