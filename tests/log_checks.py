@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from stepfold.core import events as e
 from stepfold.core.shard import Chain
@@ -118,18 +118,28 @@ def _records(servers: str, topic: str, partition: int) -> list[tuple[int, bytes]
     )
     try:
         place = TopicPartition(topic, partition, 0)
-        _, end = consumer.get_watermark_offsets(place, timeout=READ_TIMEOUT_S)
+        deadline = time.monotonic() + READ_TIMEOUT_S
+        end = _end(consumer, place, deadline)
         consumer.assign([place])
         found: list[tuple[int, bytes]] = []
-        deadline = time.monotonic() + READ_TIMEOUT_S
         while (found[-1][0] + 1 if found else 0) < end:
             assert time.monotonic() < deadline, f"{topic}/{partition} could not be read to {end}"
             for message in consumer.consume(5_000, POLL_S):
+                if message.error() is not None:  # its leader moves: the client asks again
+                    continue
                 offset, value = message.offset(), message.value()
-                assert message.error() is None
                 assert offset is not None
                 assert value is not None
                 found.append((offset, value))
         return found
     finally:
         consumer.close()
+
+
+def _end(consumer: Consumer, place: TopicPartition, deadline: float) -> int:
+    """The partition's end; while its leader moves to another broker, asked for again."""
+    while True:
+        try:
+            return int(consumer.get_watermark_offsets(place, timeout=READ_TIMEOUT_S)[1])
+        except KafkaException:
+            assert time.monotonic() < deadline, f"{place} did not say where it ends"

@@ -10,6 +10,8 @@ import asyncio
 import os
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from stepfold import App, Retry, current_run, event, step
 
 APP_VARIABLE = "STEPFOLD_TEST_APP"
@@ -35,13 +37,18 @@ async def flaky(number: int) -> int:
     return number + 1
 
 
+class Start(BaseModel):
+    number: int
+    rounds: int
+
+
 @app.workflow(on=event("test/go"))
-async def chain(start: int) -> int:
-    value = await work(start)
+async def chain(start: Start) -> int:
+    value = await work(start.number)
     first, second = await asyncio.gather(work(value), flaky(value))
     await step.sleep("nap", "30ms")
     value = await work(first + second)
-    for _ in range(3):
+    for _ in range(start.rounds):
         value = await work(value)
     return value
 

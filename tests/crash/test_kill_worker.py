@@ -10,41 +10,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer
 
 from stepfold.engine.supervisor import Supervisor
-from tests.crash import agents
-from tests.log_checks import Story, read_story
+from stepfold.local import LocalKafka
+from tests.conftest import make_app
+from tests.crash.harness import Scene, check_all_kept
+from tests.log_checks import Story
 
 PARTITIONS = 4
 RUNS = 50
 KILLS = 20
+ROUNDS = 150
+"""So many steps that no run is over before the last kill."""
+KILLS_WITH_BROKER = 6
+ROUNDS_WITH_BROKER = 120
 SEED = 20261124
-WAIT_S = 100.0
-CHECK_S = 0.5
-FLUSH_S = 10.0
-STEPS_PER_RUN = 7
-
-
-def send(servers: str, app: str, runs: int) -> None:
-    producer = Producer({"bootstrap.servers": servers, "linger.ms": 0})
-    for number in range(runs):
-        value = b'{"name": "test/go", "data": %d}' % number
-        producer.produce(f"{app}.inbox", value, partition=number % PARTITIONS)
-    assert producer.flush(FLUSH_S) == 0
-
-
-async def story_of(servers: str, app: str) -> Story:
-    return await asyncio.to_thread(read_story, servers, app, PARTITIONS)
-
-
-async def wait_ended(servers: str, app: str, runs: int) -> Story:
-    async with asyncio.timeout(WAIT_S):
-        while True:
-            story = await story_of(servers, app)
-            if story.ended >= runs:
-                return story
-            await asyncio.sleep(CHECK_S)
 
 
 async def kill_again_and_again(supervisor: Supervisor, kills: int) -> None:
@@ -63,32 +43,36 @@ def test_no_crash_of_a_worker_loses_a_run_or_repeats_a_completed_step(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    app = new_app(PARTITIONS)
-    tally = tmp_path / "tally"
-    monkeypatch.setenv(agents.APP_VARIABLE, app)
-    monkeypatch.setenv(agents.TALLY_VARIABLE, str(tally))
+    scene = Scene(kafka_bootstrap, new_app(PARTITIONS), PARTITIONS, tmp_path / "tally")
+    scene.set_environment(monkeypatch)
 
     async def crash() -> Story:
-        supervisor = Supervisor(
-            ["tests.crash.agents:app"],
-            bootstrap_servers=kafka_bootstrap,
-            processes=1,
-            name=app,
-            unsafe_dev=True,
-        )
-        running = asyncio.create_task(supervisor.run())
-        send(kafka_bootstrap, app, RUNS)
-        await kill_again_and_again(supervisor, KILLS)
-        story = await wait_ended(kafka_bootstrap, app, RUNS)
-        supervisor.stop()
-        assert await running == 0
-        return story
+        async with scene.supervised("only") as supervisor:
+            scene.send(RUNS, ROUNDS)
+            await kill_again_and_again(supervisor, KILLS)
+            assert (await scene.story()).ended < RUNS, "no run was left for the last kill"
+            return await scene.wait_ended(RUNS)
 
-    story = asyncio.run(crash())
+    check_all_kept(asyncio.run(crash()), RUNS, scene.tally, ROUNDS)
 
-    assert story.problems == []
-    assert len(story.runs) == RUNS
-    assert {tuple(run.endings) for run in story.runs.values()} == {("RunCompleted",)}
-    assert all(len(run.completed) == STEPS_PER_RUN for run in story.runs.values())
-    executions = tally.read_text().splitlines()
-    assert len(executions) == len(set(executions)), "an attempt was executed twice"
+
+@pytest.mark.timeout(240)
+def test_death_of_a_broker_among_deaths_of_workers_loses_nothing(
+    kafka_three: LocalKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers = kafka_three.status().bootstrap_servers
+    app = make_app(servers, partitions=PARTITIONS, replication=3)
+    scene = Scene(servers, app, PARTITIONS, tmp_path / "tally")
+    scene.set_environment(monkeypatch)
+
+    async def crash() -> Story:
+        async with scene.supervised("only", processes=2) as supervisor:
+            scene.send(RUNS, ROUNDS_WITH_BROKER)
+            await kill_again_and_again(supervisor, KILLS_WITH_BROKER // 2)
+            await asyncio.to_thread(kafka_three.kill_broker, 1)
+            await kill_again_and_again(supervisor, KILLS_WITH_BROKER // 2)
+            assert (await scene.story()).ended < RUNS, "no run was left for the last kill"
+            await asyncio.to_thread(kafka_three.start_broker, 1)
+            return await scene.wait_ended(RUNS)
+
+    check_all_kept(asyncio.run(crash()), RUNS, scene.tally, ROUNDS_WITH_BROKER)
