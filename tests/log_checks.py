@@ -19,7 +19,9 @@ from stepfold.core.shard import Chain
 from stepfold.journal.codec import decode_event
 
 POLL_S = 0.2
-READ_TIMEOUT_S = 30.0
+READ_TIMEOUT_S = 45.0
+REQUEST_TIMEOUT_S = 3.0
+"""Short: a request to a broker that is gone waits for all of it."""
 ENDINGS = (e.RunCompleted, e.RunFailed, e.RunCancelled)
 
 
@@ -108,18 +110,11 @@ def _tell_step(run: RunStory, event: e.Event) -> None:
 
 
 def _records(servers: str, topic: str, partition: int) -> list[tuple[int, bytes]]:
-    consumer = Consumer(
-        {
-            "bootstrap.servers": servers,
-            "group.id": "log-checks",
-            "enable.auto.commit": False,
-            "auto.offset.reset": "error",
-        }
-    )
+    place = TopicPartition(topic, partition, 0)
+    deadline = time.monotonic() + READ_TIMEOUT_S
+    end = _end(servers, place, deadline)
+    consumer = _consumer(servers)
     try:
-        place = TopicPartition(topic, partition, 0)
-        deadline = time.monotonic() + READ_TIMEOUT_S
-        end = _end(consumer, place, deadline)
         consumer.assign([place])
         found: list[tuple[int, bytes]] = []
         while (found[-1][0] + 1 if found else 0) < end:
@@ -136,10 +131,29 @@ def _records(servers: str, topic: str, partition: int) -> list[tuple[int, bytes]
         consumer.close()
 
 
-def _end(consumer: Consumer, place: TopicPartition, deadline: float) -> int:
-    """The partition's end; while its leader moves to another broker, asked for again."""
+def _end(servers: str, place: TopicPartition, deadline: float) -> int:
+    """Where the partition ends.
+
+    While its leader moves to another broker it is asked for again, by a client of its
+    own: one that has no assignment does not learn of the new leader.
+    """
     while True:
+        consumer = _consumer(servers)
         try:
-            return int(consumer.get_watermark_offsets(place, timeout=READ_TIMEOUT_S)[1])
+            return int(consumer.get_watermark_offsets(place, timeout=REQUEST_TIMEOUT_S)[1])
         except KafkaException:
             assert time.monotonic() < deadline, f"{place} did not say where it ends"
+        finally:
+            consumer.close()
+
+
+def _consumer(servers: str) -> Consumer:
+    return Consumer(
+        {
+            "bootstrap.servers": servers,
+            "group.id": "log-checks",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "error",
+            "log_level": 0,
+        }
+    )
