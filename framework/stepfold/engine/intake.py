@@ -134,7 +134,11 @@ class Intake:
         leader = self._leader
         if isinstance(command, c.Nudge):
             leader.look_again(command.run_id)
-        return decide.control(leader.shard, command, self._place(record), record.timestamp)
+        place = self._place(record)
+        refusal = leader.refusal_of(command) if isinstance(command, c.Signal) else None
+        if refusal is not None:
+            return (decide.rejected(place, refusal, run_id=command.run_id),)
+        return decide.control(leader.shard, command, place, record.timestamp)
 
     def _follow(self, event: e.Event) -> None:
         """Let the runs that the event concerns go on."""

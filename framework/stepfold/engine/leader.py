@@ -16,11 +16,12 @@ from collections.abc import Iterable
 
 from stepfold.core import decide, effects
 from stepfold.core import events as e
+from stepfold.core.commands import Signal
 from stepfold.core.errors import PayloadError
 from stepfold.core.run import Run, RunStatus, StepStatus
 from stepfold.core.shard import Shard, evolve
 from stepfold.engine.executor import AttemptKey, Ended
-from stepfold.engine.live import LiveRun, Wanted
+from stepfold.engine.live import LiveRun, Wanted, any_backoff, is_loop_timer
 from stepfold.engine.results import DEFINITION_WAIT, definition_found, ending, result_events
 from stepfold.engine.surroundings import Surroundings
 from stepfold.engine.timers import Wakes
@@ -136,14 +137,14 @@ class Leader:
         live = self._live.get(run.run_id) or self._bring_to_life(run)
         if live is None:
             return
-        self.append_all(decide.buffered_deliveries(run), run)
+        self._deliver_buffered(live)
         while live.is_behind:
             wanted = live.catch_up()
             self._ask(live, wanted)
             if wanted.end is not None:
                 self._end(run, wanted.end)
                 return
-            self.append_all(decide.buffered_deliveries(run), run)
+            self._deliver_buffered(live)
         self._record_idle_timers(live)
         self._schedule(live)
 
@@ -154,6 +155,30 @@ class Leader:
     def resumed(self, run: Run) -> None:
         """Paused or parked before: start what was held back."""
         self._wake(run)
+
+    def refusal_of(self, signal: Signal) -> str | None:
+        """Why a signal is not what its run waits for; such a one must not end the wait."""
+        live = self._live.get(signal.run_id)
+        if live is None:
+            return None
+        wait_id = next(
+            (w for w, wait in live.run.waits.items() if wait.name == signal.name), signal.name
+        )
+        return live.instance.refusal_of(wait_id, signal.payload)
+
+    def _deliver_buffered(self, live: LiveRun) -> None:
+        for delivery in decide.buffered_deliveries(live.run):
+            refusal = live.instance.refusal_of(delivery.wait_id, delivery.payload)
+            if refusal is None:
+                self.append(delivery, tenant=live.run.tenant)
+            else:
+                self._drop_buffered(live.run, delivery, refusal)
+
+    def _drop_buffered(self, run: Run, delivery: e.WaitResolved, refusal: str) -> None:
+        name = run.waits[delivery.wait_id].name
+        logger.warning("early signal is dropped", extra={"run_id": run.run_id, "reason": refusal})
+        expired = e.SignalExpired(run_id=run.run_id, signal_id=delivery.signal_id, name=name)
+        self.append(expired, tenant=run.tenant)
 
     def _bring_to_life(self, run: Run) -> LiveRun | None:
         definition = self.app.workflows.get(run.workflow)
@@ -338,7 +363,7 @@ class Leader:
     def _record_idle_timers(self, live: LiveRun) -> None:
         """A timer of the workflow's loop costs an event only when the run goes idle on it."""
         run = live.run
-        for timer_id in [t for t in run.timers if _is_loop_timer(t) and t not in live.timers]:
+        for timer_id in [t for t in run.timers if is_loop_timer(t) and t not in live.timers]:
             self.append(e.TimerCancelled(run_id=run.run_id, timer_id=timer_id), tenant=run.tenant)
         if not live.timers or any(
             step.status in (StepStatus.OPEN, StepStatus.BACKOFF) for step in run.steps.values()
@@ -384,15 +409,3 @@ class Leader:
             for call in list(live.steps.values()):
                 self._want_step(live, call)
         self.go_on(run)
-
-
-def any_backoff(run: Run, live: LiveRun) -> bool:
-    """Whether an attempt is due later; looks only at the steps that are asked for."""
-    return any(
-        (step := run.steps.get(step_id)) is not None and step.status is StepStatus.BACKOFF
-        for step_id in live.steps
-    )
-
-
-def _is_loop_timer(timer_id: str) -> bool:
-    return timer_id == "timer" or timer_id.startswith("timer#")

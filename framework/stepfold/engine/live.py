@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from stepfold.core.outcomes import Outcome, StepErrored, StepSucceeded
-from stepfold.core.run import Run
+from stepfold.core.run import Run, StepStatus
 from stepfold.sdk.activation import WorkflowInstance
 from stepfold.sdk.calls import Call, Completion, End, SignalCall, SleepCall, StepCall
 
@@ -72,6 +72,19 @@ class LiveRun:
 
     def close(self) -> None:
         self.instance.close()
+
+
+def any_backoff(run: Run, live: LiveRun) -> bool:
+    """Whether an attempt is due later; looks only at the steps that are asked for."""
+    return any(
+        (step := run.steps.get(step_id)) is not None and step.status is StepStatus.BACKOFF
+        for step_id in live.steps
+    )
+
+
+def is_loop_timer(timer_id: str) -> bool:
+    """Whether it is a timer of the workflow's loop, not a `step.sleep`."""
+    return timer_id == "timer" or timer_id.startswith("timer#")
 
 
 def call_id(call: Call) -> str:

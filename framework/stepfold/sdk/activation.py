@@ -135,6 +135,17 @@ class WorkflowInstance:
         context.run(CURRENT.set, Scope(info, None))
         return context
 
+    def refusal_of(self, wait_id: str, payload: bytes) -> str | None:
+        """Why a signal's payload is not what the open wait declares; None: it is, or unknown."""
+        adapter = self._adapters.get(wait_id)
+        if adapter is None:
+            return None
+        try:
+            adapter.validate_json(payload or b"null")
+        except ValidationError as error:
+            return f"the payload is not what {wait_id!r} waits for: {error}"
+        return None
+
     def close(self) -> None:
         """Drop the code where it stands; its `finally` blocks run, but get nothing any more."""
         tasks = self._loop.living_tasks()
