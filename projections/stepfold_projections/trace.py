@@ -103,6 +103,14 @@ class Request(NamedTuple):
     reason: str
 
 
+class Rejection(NamedTuple):
+    """A signal or request that the run's owner did not take, and why."""
+
+    at: int
+    offset: int
+    reason: str
+
+
 @dataclass(slots=True)
 class RunTrace:
     row: RunRow
@@ -115,6 +123,7 @@ class RunTrace:
     timers: dict[str, TimerTrace] = field(default_factory=dict[str, TimerTrace])
     signals: dict[str, SignalTrace] = field(default_factory=dict[str, SignalTrace])
     requests: list[Request] = field(default_factory=list[Request])
+    rejections: list[Rejection] = field(default_factory=list[Rejection])
 
 
 def trace_of(run_id: str, records: Sequence[e.Recorded], partition: int) -> RunTrace | None:
@@ -132,6 +141,10 @@ def trace_of(run_id: str, records: Sequence[e.Recorded], partition: int) -> RunT
     trace = RunTrace(row, accepted, accepted.payload)
     for record in records:
         if record is start:
+            continue
+        if isinstance(record.event, e.IntakeRejected):
+            reason = record.event.reason
+            trace.rejections.append(Rejection(record.at, record.offset, reason))
             continue
         event = cast("e.RunEvent", record.event)
         apply(row, event, offset=record.offset, at=record.at, epoch=record.epoch, seq=record.seq)

@@ -169,6 +169,12 @@ class RequestModel(BaseModel):
     reason: str
 
 
+class RejectionModel(BaseModel):
+    at: datetime
+    offset: int
+    reason: str
+
+
 class KafkaPlace(BaseModel):
     topic: str
     partition: int
@@ -183,6 +189,9 @@ class RunDetail(RunSummary):
     timers: list[Timer]
     signals: list[SignalModel]
     requests: list[RequestModel]
+    rejections: list[RejectionModel] = Field(
+        description="Signals and requests that the run's owner did not take."
+    )
     trigger: KafkaPlace = Field(description="The record that started the run.")
     first_event: KafkaPlace
     last_event: KafkaPlace

@@ -84,6 +84,10 @@ def detail_of(trace: RunTrace, now_ms: int) -> m.RunDetail:
             m.RequestModel(kind=r.kind, at=_time(r.at), by=r.by, reason=r.reason)
             for r in trace.requests
         ],
+        rejections=[
+            m.RejectionModel(at=_time(r.at), offset=r.offset, reason=r.reason)
+            for r in trace.rejections
+        ],
         trigger=m.KafkaPlace(
             topic=f"{row.app}.inbox", partition=source.partition, offset=source.offset
         ),
