@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from stepfold.core import commands as c
 from stepfold.core import decide
 from stepfold.core import events as e
-from stepfold.core.ids import run_id_of, short_topic_id
 from stepfold.core.retry import Retry
 from stepfold.core.run import Run
 from stepfold.core.shard import evolve
@@ -30,21 +28,6 @@ def fail(run: Run, attempt: int, policy: Retry | None) -> e.AttemptFailed:
         now=AT,
     )
     return event
-
-
-def signal(run_id: str = given.RUN, name: str = "approval") -> c.Signal:
-    return c.Signal(
-        run_id=run_id,
-        signal_id="s1",
-        name=name,
-        payload=b"true",
-        payload_encoding="json",
-        key_id="",
-    )
-
-
-def cancel(run_id: str = given.RUN) -> c.Cancel:
-    return c.Cancel(run_id=run_id, by="me", reason="wrong model")
 
 
 def test_first_attempt_carries_the_input_and_its_timeout() -> None:
@@ -129,88 +112,40 @@ def test_step_that_keeps_losing_its_process_parks_the_run() -> None:
     assert [type(event) for event in produced] == [e.AttemptLost, e.RunParked]
 
 
-def test_signal_resolves_the_wait_of_its_name() -> None:
-    shard = given.shard_of([given.waits()])
+def test_all_attempts_of_a_dead_process_are_lost_also_when_one_of_them_parks_the_run() -> None:
+    history: list[e.Event] = [
+        given.started("poison"),
+        given.lost("poison", times=decide.LOST_MAX - 1),
+        given.started("poison", attempt=2),
+        given.started("innocent"),
+    ]
+    shard = given.shard_of(history, epoch=given.LATER_EPOCH)
 
-    (event,) = decide.control(shard, signal(), given.control_at(0), AT)
+    produced = decide.lose_attempts(shard, shard.runs[given.RUN])
 
-    assert isinstance(event, e.WaitResolved)
-    assert event.wait_id == "approval"
-
-
-def test_signal_that_nobody_waits_for_is_buffered_and_delivered_later() -> None:
-    shard = given.shard_of()
-    (event,) = decide.control(shard, signal(), given.control_at(0), AT)
-    evolve(shard, event, AT, given.EPOCH)
-    evolve(shard, given.waits(), AT, given.EPOCH)
-
-    (delivered,) = decide.buffered_deliveries(shard.runs[given.RUN])
-
-    assert isinstance(event, e.SignalBuffered)
-    assert (delivered.signal_id, delivered.payload) == ("s1", b"true")
+    lost = [event.step for event in produced if isinstance(event, e.AttemptLost)]
+    assert lost == ["poison", "innocent"]
+    assert isinstance(produced[-1], e.RunParked)
+    assert (produced[-1].step, produced[-1].lost) == ("poison", decide.LOST_MAX)
 
 
-def test_command_for_a_run_that_is_not_accepted_yet_waits_for_it() -> None:
-    shard = given.shard_of()
-    later = run_id_of(0, short_topic_id(given.INBOX), 6)
-
-    (event,) = decide.control(shard, cancel(later), given.control_at(0), AT)
-    evolve(shard, event, AT, given.EPOCH)
-    evolve(shard, given.accepted(later, offset=6), AT, given.EPOCH)
-
-    assert shard.runs[later].cancel_reason == "wrong model"
-
-
-def test_command_for_a_run_that_is_over_is_rejected_visibly() -> None:
-    shard = given.shard_of([e.RunCancelled(run_id=given.RUN, reason="")])
-
-    (event,) = decide.control(shard, cancel(), given.control_at(0), AT)
-
-    assert isinstance(event, e.IntakeRejected)
-    assert "over" in event.reason
-
-
-def test_second_cancel_changes_nothing() -> None:
-    shard = given.shard_of()
-    (event,) = decide.control(shard, cancel(), given.control_at(0), AT)
-    evolve(shard, event, AT, given.EPOCH)
-
-    assert decide.control(shard, cancel(), given.control_at(1), AT) == ()
-
-
-def trigger(event_id: str = "evt-1", workflow: str = "", key: str = "") -> c.Trigger:
-    return c.Trigger(
-        name="agent/run",
-        id=event_id,
-        workflow=workflow,
-        payload=b"{}",
-        payload_encoding="json",
-        key_id="",
-        idempotency_key=key,
-        sent_at=0,
+def test_resumed_run_has_all_its_chances_again() -> None:
+    parked = e.RunParked(
+        run_id=given.RUN, reason="poison", message="", step="plan", lost=25, failed=0
     )
+    resumed = e.RunResumed(source=given.control_at(0), run_id=given.RUN, by="me", reason="")
+    history: list[e.Event] = [
+        given.started(),
+        given.lost(times=decide.LOST_MAX),
+        parked,
+        resumed,
+        given.started(attempt=2),
+    ]
+    shard = given.shard_of(history, epoch=given.LATER_EPOCH)
 
+    produced = decide.lose_attempts(shard, shard.runs[given.RUN])
 
-def test_repeated_event_id_leads_to_the_first_run() -> None:
-    shard = given.shard_of([given.accepted(event_id="evt-1")])
-    starts = (e.RunStart("other", "agent", "", "", "", 0),)
-
-    (event,) = decide.accept(shard, "research", trigger(), given.inbox_at(6), starts)
-
-    assert isinstance(event, e.RunDeduplicated)
-    assert event.existing_run_id == given.RUN
-
-
-def test_idempotency_key_counts_per_workflow() -> None:
-    shard = given.shard_of([given.accepted(key="q-17")])
-
-    def accept(workflow: str) -> e.Event:
-        starts = (e.RunStart("other", workflow, "", "", "q-17", 0),)
-        again = trigger(workflow=workflow, key="q-17")
-        return decide.accept(shard, "research", again, given.inbox_at(6), starts)[0]
-
-    assert isinstance(accept("agent"), e.RunDeduplicated)
-    assert isinstance(accept("another"), e.RunAccepted)
+    assert [type(event) for event in produced] == [e.AttemptLost]
 
 
 def test_timers_and_waits_are_due_at_their_time_and_not_before() -> None:

@@ -7,24 +7,15 @@ clock; `now` is broker time in milliseconds and comes in as data.
 
 from __future__ import annotations
 
-from typing import TypeVar
-
-from stepfold.core import commands as c
 from stepfold.core import events as e
-from stepfold.core.ids import Position, parse_run_id, short_topic_id
+from stepfold.core.ids import Position
 from stepfold.core.retry import Retry, next_attempt_at
 from stepfold.core.run import Run, RunStatus, Step, StepStatus
-from stepfold.core.shard import Shard, dedup_key
+from stepfold.core.shard import Shard
 
 LOST_MAX = 25
 """Lost attempts of one step before its run is parked. It is generous as long as a
 suspect shares its process with others, which are lost along with it."""
-EARLY_SIGNAL_TTL_MS = 24 * 3_600_000
-"""How long a signal is kept for a run that is not accepted yet."""
-SIGNALS_WAITING_MAX = 1_000
-"""Signals of one run that nobody waits for; further ones are rejected, visibly."""
-EARLY_RUNS_MAX = 10_000
-"""Runs of one shard for which commands came before their trigger."""
 NO_POSITION = Position("", -1, -1, -1)
 """The source of an event that no source record caused."""
 
@@ -143,36 +134,34 @@ def _next_at(
 
 def lose_attempts(shard: Shard, run: Run) -> tuple[e.AttemptLost | e.RunParked, ...]:
     """What a new owner says of the attempts that were open under older epochs (rule R19)."""
-    produced: list[e.AttemptLost | e.RunParked] = []
-    for step_id, step in run.steps.items():
-        if step.status is not StepStatus.OPEN or step.epoch == shard.chain.epoch:
-            continue
-        lost = step.lost + 1
-        produced.append(
-            e.AttemptLost(
-                run_id=run.run_id,
-                step=step_id,
-                attempt=step.attempt,
-                lost=lost,
-                prev_epoch_offset=step.epoch.offset,
-                prev_epoch_nonce=step.epoch.nonce,
-            )
+    lost = tuple(
+        e.AttemptLost(
+            run_id=run.run_id,
+            step=step_id,
+            attempt=step.attempt,
+            lost=step.lost + 1,
+            prev_epoch_offset=step.epoch.offset,
+            prev_epoch_nonce=step.epoch.nonce,
         )
-        if lost >= LOST_MAX and run.status is RunStatus.OPEN:
-            message = f"step {step_id!r} lost its process {lost} times"
-            produced.append(park(run, "poison", message, step_id))
-            break
-    return tuple(produced)
+        for step_id, step in run.steps.items()
+        if step.status is StepStatus.OPEN and step.epoch != shard.chain.epoch
+    )
+    worst = max(lost, key=lambda event: event.lost, default=None)
+    if worst is None or worst.lost < LOST_MAX or run.status is not RunStatus.OPEN:
+        return lost
+    message = f"step {worst.step!r} lost its process {worst.lost} times"
+    return (*lost, park(run, "poison", message, worst.step, lost=worst.lost))
 
 
-def park(run: Run, reason: str, message: str, step_id: str) -> e.RunParked:
+def park(run: Run, reason: str, message: str, step_id: str, *, lost: int = 0) -> e.RunParked:
+    """step_id: empty where it is not about one. lost: its lost attempts, as evidence."""
     step = run.steps.get(step_id)
     return e.RunParked(
         run_id=run.run_id,
         reason=reason,
         message=message,
         step=step_id,
-        lost=step.lost + 1 if step else 0,
+        lost=lost,
         failed=step.failed if step else 0,
     )
 
@@ -219,7 +208,19 @@ def due_events(run: Run, now: int) -> tuple[e.TimerFired | e.WaitExpired, ...]:
     return (*fired, *expired)
 
 
-# Signals and other control records
+# Signals
+
+
+def wait_for(run: Run, signal_name: str) -> str | None:
+    """The wait that a signal of this name would end: the one that was opened first."""
+    return next(
+        (
+            wait_id
+            for wait_id, wait in run.waits.items()
+            if wait.kind == "signal" and wait.name == signal_name
+        ),
+        None,
+    )
 
 
 def buffered_deliveries(run: Run) -> tuple[e.WaitResolved, ...]:
@@ -244,153 +245,3 @@ def buffered_deliveries(run: Run) -> tuple[e.WaitResolved, ...]:
                 )
             )
     return tuple(resolved)
-
-
-def control(shard: Shard, command: c.Control, source: Position, now: int) -> tuple[e.Event, ...]:
-    """The one event that a control record becomes; () where only its position matters."""
-    if isinstance(command, c.Nudge):
-        return ()
-    run = shard.runs.get(command.run_id)
-    if run is None:
-        return (_for_unknown_run(shard, command, source, now),)
-    match command:
-        case c.Signal():
-            return (_signal(run, command, source),)
-        case c.Cancel():
-            if run.cancel_reason is not None:
-                return ()
-            return (_asked(e.CancelRequested, command, source),)
-        case c.Pause():
-            return () if run.paused else (_asked(e.RunPaused, command, source),)
-        case c.Resume():
-            if not run.paused and run.status is not RunStatus.PARKED:
-                return ()
-            return (_asked(e.RunResumed, command, source),)
-
-
-Asked = TypeVar("Asked", e.CancelRequested, e.RunPaused, e.RunResumed)
-
-
-def _asked(kind: type[Asked], command: c.Cancel | c.Pause | c.Resume, source: Position) -> Asked:
-    return kind(source=source, run_id=command.run_id, by=command.by, reason=command.reason)
-
-
-def _signal(run: Run, command: c.Signal, source: Position) -> e.Event:
-    for wait_id, wait in run.waits.items():
-        if wait.kind == "signal" and wait.name == command.name:
-            return e.WaitResolved(
-                source=source,
-                run_id=run.run_id,
-                wait_id=wait_id,
-                signal_id=command.signal_id,
-                payload=command.payload,
-                payload_encoding=command.payload_encoding,
-                key_id=command.key_id,
-            )
-    if len(run.signals) >= SIGNALS_WAITING_MAX:
-        reason = f"{len(run.signals)} signals wait in this run already, none more is kept"
-        return rejected(source, reason, run_id=run.run_id)
-    return _buffer(command, source, ttl_at=0)
-
-
-def _buffer(command: c.Signal, source: Position, ttl_at: int) -> e.SignalBuffered:
-    return e.SignalBuffered(
-        source=source,
-        run_id=command.run_id,
-        signal_id=command.signal_id,
-        name=command.name,
-        payload=command.payload,
-        payload_encoding=command.payload_encoding,
-        key_id=command.key_id,
-        ttl_at=ttl_at,
-    )
-
-
-def _for_unknown_run(
-    shard: Shard, command: c.Signal | c.Cancel | c.Pause | c.Resume, source: Position, now: int
-) -> e.Event:
-    """A run that is not open: over already, or not accepted yet (then the command waits for it).
-
-    The run id tells which: it holds the offset of its trigger, and intake is in order.
-    """
-    try:
-        address = parse_run_id(command.run_id)
-    except ValueError as error:
-        return rejected(source, str(error), run_id=command.run_id)
-    if shard.opened is None or address.topic != short_topic_id(shard.opened.inbox_topic_id):
-        return rejected(source, "the run id is of another inbox topic", run_id=command.run_id)
-    if address.partition != source.partition:
-        reason = f"the run is at home in partition {address.partition}, not {source.partition}"
-        return rejected(source, reason, run_id=command.run_id)
-    taken = shard.intake.get((shard.opened.inbox_topic_id, address.partition))
-    if taken is not None and address.offset <= taken.offset:
-        return rejected(source, "the run is over, or never was", run_id=command.run_id)
-    if len(shard.early) >= EARLY_RUNS_MAX:
-        reason = f"commands for {len(shard.early)} runs that are not accepted yet wait already"
-        return rejected(source, reason, run_id=command.run_id)
-    match command:
-        case c.Signal():
-            return _buffer(command, source, ttl_at=now + EARLY_SIGNAL_TTL_MS)
-        case c.Cancel():
-            return _asked(e.CancelRequested, command, source)
-        case c.Pause():
-            return _asked(e.RunPaused, command, source)
-        case c.Resume():
-            return _asked(e.RunResumed, command, source)
-
-
-# Intake
-
-
-def rejected(
-    source: Position,
-    reason: str,
-    *,
-    run_id: str = "",
-    dlq: tuple[str, int, int] = ("", -1, -1),
-    sha256: str = "",
-) -> e.IntakeRejected:
-    """dlq: the topic, partition and offset of the copy; empty when the record was readable."""
-    topic, partition, offset = dlq
-    return e.IntakeRejected(
-        source=source,
-        run_id=run_id,
-        reason=reason,
-        dlq_topic=topic,
-        dlq_partition=partition,
-        dlq_offset=offset,
-        sha256=sha256,
-    )
-
-
-def accept(
-    shard: Shard, app: str, trigger: c.Trigger, source: Position, runs: tuple[e.RunStart, ...]
-) -> tuple[e.RunAccepted | e.RunDeduplicated, ...]:
-    """What a trigger becomes that starts these runs; () when it starts none."""
-    if not runs:
-        return ()
-    first = runs[0]
-    key = trigger.idempotency_key or ("" if trigger.workflow else trigger.id)
-    known = shard.known.get(dedup_key(trigger.workflow, key)) if key else None
-    if known is not None:
-        return (
-            e.RunDeduplicated(
-                source=source,
-                run_id=first.run_id,
-                idempotency_key=key,
-                existing_run_id=known.run_id,
-            ),
-        )
-    return (
-        e.RunAccepted(
-            source=source,
-            run_id=first.run_id,
-            app=app,
-            event_name=trigger.name,
-            event_id="" if trigger.workflow else trigger.id,
-            payload=trigger.payload,
-            payload_encoding=trigger.payload_encoding,
-            key_id=trigger.key_id,
-            runs=runs,
-        ),
-    )

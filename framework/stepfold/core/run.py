@@ -235,6 +235,8 @@ def _resumed(run: Run, event: e.RunResumed, at: int, epoch: Epoch) -> None:
     run.paused = False
     if run.status is RunStatus.PARKED:
         run.status = RunStatus.OPEN
+        for step in run.steps.values():
+            step.lost = 0  # whoever resumes it gives it another chance, and not a last one
 
 
 def _ends(status: RunStatus) -> Callable[[Run, Any, int, Epoch], None]:

@@ -7,18 +7,27 @@ is void, for ever and for every reader alike, whoever wrote it and for whatever 
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from stepfold.core import events as e
-from stepfold.core.ids import NO_EPOCH, Epoch, Position
+from stepfold.core.ids import (
+    NO_EPOCH,
+    Epoch,
+    Position,
+    parse_run_id,
+    run_id_of,
+    short_topic_id,
+)
 from stepfold.core.run import Run, accepted
 from stepfold.core.run import evolve as evolve_run
 
 DEDUPLICATION_MS = 24 * 3_600_000
-"""How long an idempotency key or event id is remembered, from its first use."""
+"""How long an idempotency key or event id is remembered, from its first use, and the run id
+that a repetition would have had."""
 DEDUPLICATION_KEYS_MAX = 200_000
 """How many are remembered per shard; the oldest go first."""
 
@@ -69,6 +78,10 @@ class Chain:
 COUNTS = frozenset({Verdict.APPLIES, Verdict.CLAIMS})
 
 
+EarlyEvent: TypeAlias = e.SignalBuffered | e.CancelRequested | e.RunPaused | e.RunResumed
+"""What may come before the trigger of its run is taken in."""
+
+
 class Accepted(NamedTuple):
     """Where the intake of one source partition stands: the last record dealt with."""
 
@@ -84,7 +97,7 @@ class Known(NamedTuple):
 
 
 class Early(NamedTuple):
-    event: e.RunEvent
+    event: EarlyEvent
     at: int
     epoch: Epoch
 
@@ -97,8 +110,24 @@ class Shard:
     intake: dict[tuple[str, int], Accepted] = field(default_factory=dict[tuple[str, int], Accepted])
     runs: dict[str, Run] = field(default_factory=dict[str, Run])
     known: dict[str, Known] = field(default_factory=dict[str, Known])
-    early: dict[str, list[Early]] = field(default_factory=dict[str, list["Early"]])
+    aliases: dict[str, Known] = field(default_factory=dict[str, Known])
+    """Run ids of starts that were repetitions, and the first run of each."""
+    early: dict[str, list[Early]] = field(default_factory=dict[str, list[Early]])
     """Signals, cancels and the like of runs whose trigger is not accepted yet."""
+    early_order: list[str] = field(default_factory=list[str])
+    """The same run ids, sorted: as their triggers are."""
+
+    def early_before_intake(self) -> list[str]:
+        """Of early commands: the run ids whose trigger the intake has passed already."""
+        if self.opened is None or not self.early_order:
+            return []
+        topic_id = self.opened.inbox_topic_id
+        partition = parse_run_id(self.early_order[0]).partition
+        taken = self.intake.get((topic_id, partition))
+        if taken is None:
+            return []
+        bound = run_id_of(partition, short_topic_id(topic_id), taken.offset + 1)
+        return self.early_order[: bisect_left(self.early_order, bound)]
 
 
 def fold(shard: Shard, record: e.Recorded) -> bool:
@@ -131,11 +160,23 @@ def _evolve_run(shard: Shard, event: e.RunEvent, at: int, epoch: Epoch) -> None:
             del shard.runs[run.run_id]
     elif isinstance(event, e.SignalExpired):
         _drop_early_signal(shard, event)
-    elif isinstance(event, EARLY_EVENTS):
-        shard.early.setdefault(event.run_id, []).append(Early(event, at, epoch))
+    elif isinstance(event, EarlyEvent):
+        _note_early(shard, event, at, epoch)
 
 
-EARLY_EVENTS = (e.SignalBuffered, e.CancelRequested, e.RunPaused, e.RunResumed)
+def _note_early(shard: Shard, event: EarlyEvent, at: int, epoch: Epoch) -> None:
+    if event.run_id not in shard.early:
+        insort(shard.early_order, event.run_id)
+        shard.early[event.run_id] = []
+    shard.early[event.run_id].append(Early(event, at, epoch))
+
+
+def _take_early(shard: Shard, run_id: str) -> list[Early]:
+    early = shard.early.pop(run_id, None)
+    if early is None:
+        return []
+    del shard.early_order[bisect_left(shard.early_order, run_id)]
+    return early
 
 
 def dedup_key(workflow: str, key: str) -> str:
@@ -147,16 +188,26 @@ def _run_accepted(shard: Shard, event: e.RunAccepted, at: int) -> None:
     for start in event.runs:
         run = accepted(event, start, at)
         shard.runs[start.run_id] = run
-        for early in shard.early.pop(start.run_id, ()):
+        for early in _take_early(shard, start.run_id):
             evolve_run(run, early.event, early.at, early.epoch)
         if start.idempotency_key:
-            _remember(shard, dedup_key(start.workflow, start.idempotency_key), event.run_id, at)
+            key = dedup_key(start.workflow, start.idempotency_key)
+            _remember(shard.known, key, event.run_id, at)
     if event.event_id:
-        _remember(shard, dedup_key("", event.event_id), event.run_id, at)
+        _remember(shard.known, dedup_key("", event.event_id), event.run_id, at)
 
 
-def _remember(shard: Shard, key: str, run_id: str, at: int) -> None:
-    known = shard.known
+def _run_deduplicated(shard: Shard, event: e.RunDeduplicated, at: int) -> None:
+    _take_early(shard, event.run_id)
+    _remember(shard.aliases, event.run_id, event.existing_run_id, at)
+
+
+def _rejected(shard: Shard, event: e.IntakeRejected, at: int) -> None:
+    if event.source.partition < 0:
+        _take_early(shard, event.run_id)
+
+
+def _remember(known: dict[str, Known], key: str, run_id: str, at: int) -> None:
     known.pop(key, None)
     known[key] = Known(run_id, at)
     while known:
@@ -167,16 +218,10 @@ def _remember(shard: Shard, key: str, run_id: str, at: int) -> None:
 
 
 def _drop_early_signal(shard: Shard, event: e.SignalExpired) -> None:
-    waiting = shard.early.pop(event.run_id, [])
-    kept = [
-        early
-        for early in waiting
-        if not (
-            isinstance(early.event, e.SignalBuffered) and early.event.signal_id == event.signal_id
-        )
-    ]
-    if kept:
-        shard.early[event.run_id] = kept
+    for early in _take_early(shard, event.run_id):
+        kept = early.event
+        if not (isinstance(kept, e.SignalBuffered) and kept.signal_id == event.signal_id):
+            _note_early(shard, kept, early.at, early.epoch)
 
 
 def _opened(shard: Shard, event: e.ShardOpened, at: int) -> None:
@@ -206,7 +251,7 @@ _EVOLVE: dict[type[e.Event], Callable[[Shard, Any, int], None]] = {
     e.IntakeOpened: _intake_opened,
     e.IntakeGap: _intake_gap,
     e.IntakeUnmatched: _nothing,
-    e.IntakeRejected: _nothing,
+    e.IntakeRejected: _rejected,
     e.RunAccepted: _run_accepted,
-    e.RunDeduplicated: _nothing,
+    e.RunDeduplicated: _run_deduplicated,
 }

@@ -12,6 +12,7 @@ import asyncio
 import contextvars
 import inspect
 import traceback
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,8 +27,8 @@ ATTEMPTS_RUNNING_MAX = 2_000
 """Attempts that run at once in one process; further ones wait for a place."""
 THREADS_MAX = 64
 """Threads for steps that are plain functions."""
-RESULT_BYTES_MAX = 900_000
-"""The largest result that fits into one event (rule R20)."""
+PAYLOAD_BYTES_MAX = 900_000
+"""The largest input or result that fits into one event (rule R20)."""
 ERROR_TEXT_MAX = 16_000
 """Characters of a message or a stack that are recorded; the rest is cut, visibly."""
 
@@ -69,6 +70,9 @@ class Ended(NamedTuple):
 EndSink: TypeAlias = Callable[[Ended], None]
 
 
+Waiter: TypeAlias = Callable[[], None]
+
+
 class _Running(NamedTuple):
     task: asyncio.Task[Ended]
     shard: ShardId
@@ -79,6 +83,8 @@ class Executor:
         self._loop = loop
         self._threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="step")
         self._running: dict[AttemptKey, _Running] = {}
+        self._reserved: dict[AttemptKey, ShardId] = {}
+        self._waiters: deque[Waiter] = deque()
         self._cancelled: set[AttemptKey] = set()
         self._sinks: dict[ShardId, EndSink] = {}
         self._kept: dict[ShardId, list[Ended]] = {}
@@ -89,7 +95,20 @@ class Executor:
 
     @property
     def is_full(self) -> bool:
-        return len(self._running) >= ATTEMPTS_RUNNING_MAX
+        return len(self._running) + len(self._reserved) >= ATTEMPTS_RUNNING_MAX
+
+    def when_room(self, waiter: Waiter) -> None:
+        """Call back once, when an attempt may be started again; first come, first served."""
+        self._waiters.append(waiter)
+
+    def reserve(self, shard: ShardId, key: AttemptKey) -> None:
+        """Keep a place for an attempt whose start is on its way to the log."""
+        self._reserved[key] = shard
+
+    def release(self, key: AttemptKey) -> None:
+        """The attempt will not start after all."""
+        self._reserved.pop(key, None)
+        self._let_in()
 
     def attach(self, shard: ShardId, sink: EndSink) -> None:
         """From now on results of this shard go to the sink; kept ones at once."""
@@ -100,6 +119,9 @@ class Executor:
     def detach(self, shard: ShardId) -> None:
         """Keep results of this shard until it is led again, or given up."""
         self._sinks.pop(shard, None)
+        for key in [key for key, owner in self._reserved.items() if owner == shard]:
+            del self._reserved[key]
+        self._let_in()
 
     def give_up(self, shard: ShardId) -> None:
         """Somebody else owns the shard: its attempts are cancelled, their results dropped."""
@@ -117,6 +139,7 @@ class Executor:
     def start(
         self, shard: ShardId, key: AttemptKey, call: StepCall, context: contextvars.Context
     ) -> None:
+        self._reserved.pop(key, None)
         name = f"{key.step} of run {key.run_id}"
         task = self._loop.create_task(self._attempt(key, call), name=name, context=context)
         self._running[key] = _Running(task, shard)
@@ -151,12 +174,15 @@ class Executor:
         self._running.pop(key, None)
         if key in self._cancelled or task.cancelled():
             self._cancelled.discard(key)
-            return
-        sink = self._sinks.get(shard)
-        if sink is None:
+        elif (sink := self._sinks.get(shard)) is None:
             self._kept.setdefault(shard, []).append(task.result())
         else:
             sink(task.result())
+        self._let_in()
+
+    def _let_in(self) -> None:
+        while self._waiters and not self.is_full:
+            self._waiters.popleft()()
 
     async def _outcome(self, key: AttemptKey, call: StepCall) -> Result:
         """Never raises: user code may raise anything, SystemExit and CancelledError included."""
@@ -173,9 +199,9 @@ class Executor:
                         return TimedOut(call.timeout_ms)
                     raise
             payload = call.encode_result(value)
-            if len(payload) > RESULT_BYTES_MAX:
+            if len(payload) > PAYLOAD_BYTES_MAX:
                 raise PayloadTooLargeError(
-                    f"the result of step {key.step!r}", len(payload), RESULT_BYTES_MAX
+                    f"the result of step {key.step!r}", len(payload), PAYLOAD_BYTES_MAX
                 )
         except BaseException as error:  # noqa: BLE001 - whatever the step raises is its failure
             return failure_of(error)

@@ -14,10 +14,11 @@ from collections import deque
 from collections.abc import Sequence
 
 from stepfold.core import commands as c
-from stepfold.core import decide
 from stepfold.core import events as e
+from stepfold.core import intake
 from stepfold.core.errors import CodecError
 from stepfold.core.ids import Position, run_id_of, short_topic_id
+from stepfold.engine.guard import Guard
 from stepfold.engine.leader import Leader
 from stepfold.engine.matching import runs_for
 from stepfold.journal.codec import decode_command
@@ -40,12 +41,18 @@ class Intake:
     """One source partition (inbox or control) of a shard that is led here."""
 
     def __init__(
-        self, leader: Leader, source: TopicFacts, reader: Reader, appender: Appender
+        self,
+        leader: Leader,
+        source: TopicFacts,
+        reader: Reader,
+        appender: Appender,
+        guard: Guard,
     ) -> None:
         self.source = source
         self._leader = leader
         self._reader = reader
         self._appender = appender
+        self._guard = guard
         self._partition = leader.shard_id.partition
         self._is_inbox = source == leader.topics.inbox
         self._topic_short = short_topic_id(leader.topics.inbox.topic_id)
@@ -62,7 +69,7 @@ class Intake:
         return 0 if taken is None else taken.offset + 1
 
     def open(self) -> None:
-        self._reader.open(self.source.name, self._partition, self.position, self.take)
+        self._reader.open(self.source.name, self._partition, self.position, self._guard(self.take))
 
     def close(self) -> None:
         self._is_closed = True
@@ -95,6 +102,7 @@ class Intake:
                 self._copy_to_dlq(record, str(error))
         if self._leader.writer.is_certain:
             self._flush_unmatched()
+            self._append(intake.overdue(self._leader.shard))
         self._restrain()
 
     def _restrain(self) -> None:
@@ -111,8 +119,11 @@ class Intake:
             self._note_unmatched(record)
             return
         self._flush_unmatched()
+        self._append(events)
+
+    def _append(self, events: Sequence[e.Event]) -> None:
         for event in events:
-            self._leader.append(event, tenant=_tenant(event))
+            self._leader.append(event, tenant=self._tenant(event))
         for event in events:
             self._follow(event)
 
@@ -125,7 +136,7 @@ class Intake:
             lambda number: run_id_of(record.partition, self._topic_short, record.offset, number),
             record.timestamp,
         )
-        return decide.accept(leader.shard, leader.app.name, trigger, self._place(record), starts)
+        return intake.accept(leader.shard, leader.app.name, trigger, self._place(record), starts)
 
     def _command(self, record: LogRecord) -> Sequence[e.Event]:
         command = decode_command(record.value or b"")
@@ -137,8 +148,8 @@ class Intake:
         place = self._place(record)
         refusal = leader.refusal_of(command) if isinstance(command, c.Signal) else None
         if refusal is not None:
-            return (decide.rejected(place, refusal, run_id=command.run_id),)
-        return decide.control(leader.shard, command, place, record.timestamp)
+            return (intake.rejected(place, refusal, run_id=command.run_id),)
+        return intake.control(leader.shard, command, place, record.timestamp)
 
     def _follow(self, event: e.Event) -> None:
         """Let the runs that the event concerns go on."""
@@ -186,7 +197,7 @@ class Intake:
             record.key or b"",
             record.value or b"",
             dlq_headers(record, reason),
-            lambda report: self._copied(record, reason, report),
+            self._guard(lambda report: self._copied(record, reason, report)),
         )
 
     def _copied(self, record: LogRecord, reason: str, report: Report) -> None:
@@ -196,12 +207,12 @@ class Intake:
             clock = self._leader.clock
             clock.call_at(
                 clock.now_ms() + DLQ_RETRY_MS,
-                lambda: None if self._is_closed else self._copy_to_dlq(record, reason),
+                self._guard(lambda: None if self._is_closed else self._copy_to_dlq(record, reason)),
             )
             return
         dlq = self._leader.topics.dlq
         self._leader.append(
-            decide.rejected(
+            intake.rejected(
                 self._place(record),
                 reason,
                 dlq=(dlq.name, record.partition % dlq.partitions, report.offset),
@@ -231,6 +242,8 @@ class Intake:
     def _place(self, record: LogRecord) -> Position:
         return Position(self.source.topic_id, record.partition, record.offset, record.leader_epoch)
 
-
-def _tenant(event: e.Event) -> str:
-    return event.runs[0].tenant if isinstance(event, e.RunAccepted) else ""
+    def _tenant(self, event: e.Event) -> str:
+        if isinstance(event, e.RunAccepted):
+            return event.runs[0].tenant
+        run = self._leader.shard.runs.get(getattr(event, "run_id", ""))
+        return "" if run is None else run.tenant

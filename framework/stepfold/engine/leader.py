@@ -6,27 +6,29 @@ at once and a step's completion and its successor's start share one round trip; 
 nothing leaves this object (a user's code called, a timer trusted, an answer given)
 before the event that stands for it is proven (rules R8 and R9). If a proof fails, the
 leader ends and all its state is dropped: the next one folds the log.
+
+What goes wrong with one run, against all expectation, parks that run and no other.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Iterable
+import traceback
 
 from stepfold.core import decide, effects
 from stepfold.core import events as e
 from stepfold.core.commands import Signal
-from stepfold.core.errors import PayloadError
 from stepfold.core.run import Run, RunStatus, StepStatus
-from stepfold.core.shard import Shard, evolve
-from stepfold.engine.executor import AttemptKey, Ended
+from stepfold.core.shard import Shard
+from stepfold.engine.attempts import Attempts
+from stepfold.engine.guard import Guard
+from stepfold.engine.history import ShardHistory
 from stepfold.engine.live import LiveRun, Wanted, any_backoff, is_loop_timer
-from stepfold.engine.results import DEFINITION_WAIT, definition_found, ending, result_events
+from stepfold.engine.results import DEFINITION_WAIT, definition_found, ending
 from stepfold.engine.surroundings import Surroundings
 from stepfold.engine.timers import Wakes
 from stepfold.journal.port import AppTopics, ShardId
-from stepfold.journal.writer import HistoryWriter, WhenProven
+from stepfold.journal.writer import HistoryWriter
 from stepfold.sdk.activation import WorkflowInstance
 from stepfold.sdk.app import App
 from stepfold.sdk.calls import (
@@ -41,8 +43,7 @@ from stepfold.sdk.calls import (
 
 logger = logging.getLogger(__name__)
 
-UNPROVEN_MAX = 5_000
-"""Events ahead of their proof; more than these, and no further attempt starts."""
+ENGINE_ERROR_FRAMES_MAX = 10
 
 
 class Leader:
@@ -55,19 +56,27 @@ class Leader:
         shard: Shard,
         writer: HistoryWriter,
         around: Surroundings,
+        guard: Guard,
     ) -> None:
         self.shard_id = shard_id
         self.topics = topics
         self.app = app
         self.shard = shard
         self.writer = writer
-        self.is_draining = False
-        self._around = around
         self.clock = around.clock
+        self.history = ShardHistory(shard=shard, writer=writer, clock=around.clock)
+        self.append = self.history.append
         self._live: dict[str, LiveRun] = {}
-        self._wakes = Wakes(around.clock, self._wake_id)
-        self._last_at = 0
-        self._stalled: deque[tuple[str, str]] = deque()
+        self._wakes = Wakes(around.clock, guard(self._wake_id))
+        self._attempts = Attempts(
+            shard_id=shard_id,
+            history=self.history,
+            around=around,
+            live=self._live,
+            retry=app.retry,
+            go_on=self.go_on,
+            guard=guard,
+        )
 
     # Life
 
@@ -84,18 +93,22 @@ class Leader:
                     )
                 )
         for run in list(self.shard.runs.values()):
-            self._lose_attempts(run)
+            self._attempts.lose(run)
             self.go_on(run)
-        self._around.executor.attach(self.shard_id, self.attempt_ended)
+        self._attempts.attach()
 
     def stop(self) -> None:
         """Forget everything; running attempts are the executor's and go on."""
         self.writer.stop()
-        self._around.executor.detach(self.shard_id)
+        self._attempts.detach()
         self._wakes.stop()
         for live in self._live.values():
             live.close()
         self._live.clear()
+
+    def drain(self) -> None:
+        """Start no attempt any more."""
+        self._attempts.is_draining = True
 
     @property
     def open_attempts(self) -> int:
@@ -105,29 +118,17 @@ class Leader:
             for step in run.steps.values()
         )
 
-    # Events
-
-    def append(
-        self, event: e.Event, *, tenant: str = "", when_proven: WhenProven | None = None
-    ) -> None:
-        """Write the event and let the state follow at once; effects wait for the proof."""
-        now = max(self.clock.now_ms(), self._last_at)
-        self._last_at = now
-        self.writer.append(event, at=now, tenant=tenant, when_proven=when_proven)
-        evolve(self.shard, event, now, self.writer.epoch)
-
-    def append_all(self, events: Iterable[e.Event], run: Run) -> bool:
-        """Append events of one run; whether there were any."""
-        some = False
-        for event in events:
-            self.append(event, tenant=run.tenant)
-            some = True
-        return some
-
     # Runs
 
     def go_on(self, run: Run) -> None:
         """Do what is due, run the workflow's code as far as it gets, ask for what it wants."""
+        try:
+            self._go_on(run)
+        except Exception as error:
+            logger.exception("run cannot go on, it is parked", extra={"run_id": run.run_id})
+            self._park_broken(run, error)
+
+    def _go_on(self, run: Run) -> None:
         if not self.writer.is_certain or run.is_terminal:
             return
         if run.status is RunStatus.PARKED:
@@ -136,6 +137,8 @@ class Leader:
             return
         live = self._live.get(run.run_id) or self._bring_to_life(run)
         if live is None:
+            if run.deadline:
+                self._wakes.add(run.deadline, run.run_id)
             return
         self._deliver_buffered(live)
         while live.is_behind:
@@ -148,6 +151,17 @@ class Leader:
         self._record_idle_timers(live)
         self._schedule(live)
 
+    def _park_broken(self, run: Run, error: Exception) -> None:
+        """A fault of ours that concerns one run: it stands still, visibly, the others go on."""
+        live = self._live.pop(run.run_id, None)
+        if live is not None:
+            live.close()
+        if run.is_terminal:
+            return
+        place = "".join(traceback.format_exception(error, limit=-ENGINE_ERROR_FRAMES_MAX))
+        message = f"stepfold failed on this run; please report it, then resume the run:\n{place}"
+        self.append(decide.park(run, "engine_error", message, ""), tenant=run.tenant)
+
     def look_again(self, run_id: str) -> None:
         """Somebody thinks that the run stands still."""
         self._wake_id(run_id)
@@ -159,20 +173,19 @@ class Leader:
     def refusal_of(self, signal: Signal) -> str | None:
         """Why a signal is not what its run waits for; such a one must not end the wait."""
         live = self._live.get(signal.run_id)
-        if live is None:
+        wait_id = None if live is None else decide.wait_for(live.run, signal.name)
+        if live is None or wait_id is None:
             return None
-        wait_id = next(
-            (w for w, wait in live.run.waits.items() if wait.name == signal.name), signal.name
-        )
         return live.instance.refusal_of(wait_id, signal.payload)
 
     def _deliver_buffered(self, live: LiveRun) -> None:
-        for delivery in decide.buffered_deliveries(live.run):
-            refusal = live.instance.refusal_of(delivery.wait_id, delivery.payload)
-            if refusal is None:
-                self.append(delivery, tenant=live.run.tenant)
-            else:
-                self._drop_buffered(live.run, delivery, refusal)
+        while deliveries := decide.buffered_deliveries(live.run):
+            for delivery in deliveries:
+                refusal = live.instance.refusal_of(delivery.wait_id, delivery.payload)
+                if refusal is None:
+                    self.append(delivery, tenant=live.run.tenant)
+                else:
+                    self._drop_buffered(live.run, delivery, refusal)
 
     def _drop_buffered(self, run: Run, delivery: e.WaitResolved, refusal: str) -> None:
         name = run.waits[delivery.wait_id].name
@@ -227,7 +240,7 @@ class Leader:
         run = live.run
         match call:
             case StepCall():
-                self._want_step(live, call)
+                self._attempts.want(live, call)
             case SleepCall(timer_id=timer_id, due=due):
                 if timer_id not in run.timers:
                     self._set_timer(run, timer_id, due, "sleep")
@@ -242,73 +255,10 @@ class Leader:
                     )
                     self.append(opened, tenant=run.tenant)
 
-    def _want_step(self, live: LiveRun, call: StepCall) -> None:
-        """Start the step's next attempt if it may start now; else it stays asked for."""
-        run = live.run
-        step = run.steps.get(call.step)
-        if step is not None and (
-            step.status is not StepStatus.BACKOFF or step.next_at > self.clock.now_ms()
-        ):
-            return
-        if run.paused or self.is_draining or run.status is not RunStatus.OPEN:
-            return
-        if self._around.executor.is_full or self.writer.unproven > UNPROVEN_MAX:
-            self._stalled.append((run.run_id, call.step))
-            return
-        self._start_attempt(live, call)
-
-    def _start_attempt(self, live: LiveRun, call: StepCall) -> None:
-        run = live.run
-        try:
-            payload = call.encode_input()
-            refused = None
-        except PayloadError as error:
-            payload, refused = b"", error
-        started = decide.start_attempt(
-            run,
-            call.step,
-            payload=payload,
-            timeout_ms=call.timeout_ms,
-            worker_id=self._around.worker_id,
-            now=self.clock.now_ms(),
-        )
-        if not started:
-            return
-        key = AttemptKey(run.run_id, call.step, started[0].attempt)
-        if refused is None:
-            self.append(
-                started[0], tenant=run.tenant, when_proven=lambda: self._execute(live, call, key)
-            )
-            return
-        self.append(started[0], tenant=run.tenant)
-        self._fail(run, call.step, key.attempt, refused)
-
-    def _execute(self, live: LiveRun, call: StepCall, key: AttemptKey) -> None:
-        step = live.run.steps.get(call.step)
-        if step is None or step.status is not StepStatus.OPEN or step.attempt != key.attempt:
-            return  # given up while the proof was under way
-        context = live.instance.step_context(call.step, key.attempt)
-        self._around.executor.start(self.shard_id, key, call, context)
-
-    def _fail(self, run: Run, step_id: str, attempt: int, error: Exception) -> None:
-        failed = decide.fail_attempt(
-            run,
-            step_id,
-            attempt,
-            error=(type(error).__name__, str(error), ""),
-            policy=None,
-            delay_ms=None,
-            took_ms=0,
-            now=self.clock.now_ms(),
-        )
-        self.append_all(failed, run)
-
     def _abandon(self, run: Run, gone: str, reason: str) -> None:
         """gone: the id of a step, a timer or a wait."""
-        step = run.steps.get(gone)
-        if step is not None:
-            self.append_all(decide.cancel_attempt(run, gone, reason), run)
-            self._around.executor.cancel(AttemptKey(run.run_id, gone, step.attempt))
+        if gone in run.steps:
+            self._attempts.abandon(run, gone, reason)
         elif gone in run.timers:
             self.append(e.TimerCancelled(run_id=run.run_id, timer_id=gone), tenant=run.tenant)
         elif gone in run.waits:
@@ -323,36 +273,6 @@ class Leader:
         live = self._live.pop(run.run_id, None)
         if live is not None:
             live.close()
-
-    # Results
-
-    def attempt_ended(self, ended: Ended) -> None:
-        """A result of an attempt, from the executor; a late one yields nothing."""
-        run = self.shard.runs.get(ended.key.run_id)
-        if run is None or not self.writer.is_certain:
-            return
-        live = self._live.get(run.run_id)
-        call = live.steps.get(ended.key.step) if live is not None else None
-        policy = call.retry if call is not None else self.app.retry
-        if self.append_all(result_events(run, ended, policy, self.clock.now_ms()), run):
-            self.go_on(run)
-        while self._stalled and not self._around.executor.is_full:
-            self._start_stalled(*self._stalled.popleft())
-
-    def _start_stalled(self, run_id: str, step_id: str) -> None:
-        live = self._live.get(run_id)
-        call = live.steps.get(step_id) if live is not None else None
-        if live is not None and call is not None:
-            self._want_step(live, call)
-            self.go_on(live.run)
-
-    def _lose_attempts(self, run: Run) -> None:
-        """Attempts of older epochs are lost, but for those that this process still runs."""
-        for step_id, step in run.steps.items():
-            key = AttemptKey(run.run_id, step_id, step.attempt)
-            if step.status is StepStatus.OPEN and self._around.executor.runs(key, self.shard_id):
-                step.epoch = self.writer.epoch
-        self.append_all(decide.lose_attempts(self.shard, run), run)
 
     # Time
 
@@ -399,7 +319,7 @@ class Leader:
             self._end(run, Errored(error_type="RunTimeout", error_message=message, error_stack=""))
             return
         due_events = decide.due_events(run, now)
-        self.append_all(due_events, run)
+        self.history.append_all(due_events, run)
         if live is not None:
             fired_ids = {event.timer_id for event in due_events if isinstance(event, e.TimerFired)}
             for timer_id, due in live.timers.items():
@@ -407,5 +327,5 @@ class Leader:
                     fired = e.TimerFired(run_id=run.run_id, timer_id=timer_id, due=due)
                     self.append(fired, tenant=run.tenant)
             for call in list(live.steps.values()):
-                self._want_step(live, call)
+                self._attempts.want(live, call)
         self.go_on(run)

@@ -23,6 +23,7 @@ from stepfold.core import events as e
 from stepfold.core.errors import CodecError
 from stepfold.core.ids import NO_EPOCH, Epoch
 from stepfold.core.shard import Shard, Verdict, evolve
+from stepfold.engine.guard import Guard
 from stepfold.engine.intake import Intake
 from stepfold.engine.leader import Leader
 from stepfold.engine.surroundings import Surroundings
@@ -122,7 +123,7 @@ class ShardOwner:
         if leader is None or self.state is not ShardState.LEADING:
             return
         self.state = ShardState.DRAINING
-        leader.is_draining = True
+        leader.drain()
         for intake in self._intakes:
             intake.close()
         # An attempt whose start is not proven yet is not running yet, but it will.
@@ -278,7 +279,9 @@ class ShardOwner:
             epoch=epoch,
             on_uncertain=self._is_uncertain,
             on_proof=self._around.clock.observe,
+            on_error=self._broke,
         )
+        guard = Guard(self._broke)
         self.leader = leader = Leader(
             shard_id=self.shard_id,
             topics=topics,
@@ -286,12 +289,13 @@ class ShardOwner:
             shard=self._shard,
             writer=writer,
             around=self._around,
+            guard=guard,
         )
         if self._shard.opened is None:
             leader.append(self._opening())
         leader.start()
         self._intakes = [
-            Intake(leader, source, self._log.reader, self._log.appender)
+            Intake(leader, source, self._log.reader, self._log.appender, guard)
             for source in (topics.control, topics.inbox)
         ]
         for intake in self._intakes:
@@ -333,6 +337,18 @@ class ShardOwner:
     def _is_uncertain(self, reason: str) -> None:
         if self._uncertain is not None and not self._uncertain.done():
             self._uncertain.set_result(reason)
+
+    def _broke(self, error: Exception) -> None:
+        """What no rule foresees: to go on could skip what it was about, so nobody does."""
+        logger.error("shard broke", extra=self._extra(), exc_info=error)
+        if self._uncertain is not None and not self._uncertain.done():
+            why = f"{type(error).__name__}: {error}"
+            self._uncertain.set_exception(
+                ShardFaultError(
+                    f"{self.shard_id} cannot be led: {why}; report it with the stack in the log of"
+                    " this worker, and restart the worker to try again"
+                )
+            )
 
     def _stop_leading(self) -> None:
         self.state = ShardState.LIMBO

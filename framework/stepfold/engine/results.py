@@ -6,7 +6,7 @@ from stepfold.core import decide
 from stepfold.core import events as e
 from stepfold.core.retry import Retry
 from stepfold.core.run import Run
-from stepfold.engine.executor import RESULT_BYTES_MAX, Ended, Failed, Succeeded, TimedOut
+from stepfold.engine.executor import PAYLOAD_BYTES_MAX, Ended, Failed, Succeeded, TimedOut
 from stepfold.sdk.calls import Cancelled, Completed, End, Errored, Parked
 
 DEFINITION_WAIT = "definition"
@@ -47,10 +47,10 @@ def result_events(run: Run, ended: Ended, policy: Retry, now: int) -> tuple[e.Ev
 def ending(run: Run, end: End) -> e.Event:
     match end:
         case Completed(payload=payload):
-            if len(payload) > RESULT_BYTES_MAX:
+            if len(payload) > PAYLOAD_BYTES_MAX:
                 message = (
                     f"payload_too_large: the result of workflow {run.workflow!r} has {len(payload)}"
-                    f" bytes, the limit is {RESULT_BYTES_MAX}; return a reference to it"
+                    f" bytes, the limit is {PAYLOAD_BYTES_MAX}; return a reference to it"
                 )
                 return _failed(run, "PayloadTooLargeError", message, "")
             return e.RunCompleted(

@@ -20,7 +20,9 @@ from stepfold.journal.codec import decode_command, is_single_object
 from stepfold.journal.port import Headers, LogRecord
 
 NAME_MAX = 512
-"""Characters of an event's name or id."""
+"""Characters of an event's name or id, of a workflow's name and an idempotency key."""
+PAYLOAD_BYTES_MAX = 900_000
+"""The data of an event as JSON: what fits into one record of the history (rule R20)."""
 REASON_MAX = 2_000
 CLOUD_EVENTS_JSON = "application/cloudevents+json"
 CLOUD_EVENTS_BATCH = "application/cloudevents-batch"
@@ -111,9 +113,19 @@ def _trigger(
 
 
 def _checked(trigger: Trigger) -> Trigger:
-    for field, text in (("name", trigger.name), ("id", trigger.id)):
+    for field, text in (
+        ("name", trigger.name),
+        ("id", trigger.id),
+        ("workflow", trigger.workflow),
+        ("idempotency key", trigger.idempotency_key),
+    ):
         if len(text) > NAME_MAX:
             raise CodecError(f"the {field} has {len(text)} characters, the limit is {NAME_MAX}")
+    if len(trigger.payload) > PAYLOAD_BYTES_MAX:
+        raise CodecError(
+            f"the data has {len(trigger.payload)} bytes as JSON, the limit is {PAYLOAD_BYTES_MAX};"
+            " store it elsewhere and send a reference"
+        )
     if not trigger.name and not trigger.workflow:
         raise CodecError("the event has an empty name")
     return trigger

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
+from stepfold.core.errors import PayloadTooLargeError
 from stepfold.core.events import Event
 from stepfold.core.ids import Epoch
 from stepfold.journal.codec import encode_event, event_headers, event_run_id
@@ -22,6 +23,11 @@ from stepfold.journal.port import Appender, Report
 IN_FLIGHT_MAX = 64
 """Records of one shard without a report. It bounds the void records of a superseded
 owner, and the throughput per round trip."""
+
+EVENT_BYTES_MAX = 980_000
+"""Kafka's client refuses records of 1,000,000 bytes with their key and headers, and an event
+that is refused stops its shard. What may be large is bounded where it comes from; this is
+the last line, before a sequence number is taken (rule R20)."""
 
 WhenProven: TypeAlias = Callable[[], None]
 
@@ -34,7 +40,10 @@ class _Unsent(NamedTuple):
 
 
 class HistoryWriter:
-    """on_uncertain is called once, with the reason; nothing is handed over after it."""
+    """on_uncertain is called once, with the reason; nothing is handed over after it.
+
+    on_error gets what a `when_proven` raises: it must not pass for a failed proof.
+    """
 
     def __init__(
         self,
@@ -45,6 +54,7 @@ class HistoryWriter:
         epoch: Epoch,
         on_uncertain: Callable[[str], None],
         on_proof: Callable[[int], None],
+        on_error: Callable[[Exception], None],
     ) -> None:
         self.epoch = epoch
         self.next_seq = 0
@@ -55,6 +65,7 @@ class HistoryWriter:
         self._partition = partition
         self._on_uncertain = on_uncertain
         self._on_proof = on_proof
+        self._on_error = on_error
         self._unsent: deque[_Unsent] = deque()
         self._in_flight = 0
         self._when_proven: deque[tuple[int, WhenProven]] = deque()
@@ -67,15 +78,26 @@ class HistoryWriter:
     def append(
         self, event: Event, *, at: int, tenant: str, when_proven: WhenProven | None = None
     ) -> None:
-        """Give the event its place in the history; when_proven runs once the place is proven."""
+        """Give the event its place in the history; when_proven runs once the place is proven.
+
+        Raises PayloadTooLargeError, and whatever else keeps the event from being encoded;
+        then it has taken no place.
+        """
         seq = self.next_seq
+        value = encode_event(event, epoch=self.epoch, seq=seq, at=at, tenant=tenant)
+        if len(value) > EVENT_BYTES_MAX:
+            kind = type(event).__name__
+            raise PayloadTooLargeError(f"the {kind} event", len(value), EVENT_BYTES_MAX)
+        headers = event_headers(event, self.epoch, seq)
         self.next_seq += 1
         if when_proven is not None:
             self._when_proven.append((seq, when_proven))
-        value = encode_event(event, epoch=self.epoch, seq=seq, at=at, tenant=tenant)
-        headers = event_headers(event, self.epoch, seq)
         self._unsent.append(_Unsent(seq, event_run_id(event).encode(), value, headers))
         self._hand_over()
+
+    def when_caught_up(self, when_proven: WhenProven) -> None:
+        """Call back once all that was appended so far is proven; there must be something."""
+        self._when_proven.append((self.next_seq - 1, when_proven))
 
     def stop(self) -> None:
         """Hand nothing over any more; what is under way may still land (R5 judges it)."""
@@ -111,6 +133,9 @@ class HistoryWriter:
             return
         self.proven_seq = seq
         self._on_proof(report.timestamp)
-        while self._when_proven and self._when_proven[0][0] <= seq:
-            self._when_proven.popleft()[1]()
+        try:
+            while self._when_proven and self._when_proven[0][0] <= seq:
+                self._when_proven.popleft()[1]()
+        except Exception as error:  # noqa: BLE001 - it is handed on, with all it knows
+            self._on_error(error)
         self._hand_over()

@@ -1,0 +1,46 @@
+"""A shard's history as its leader works on it: the folded state, and the pen that writes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from stepfold.core import events as e
+from stepfold.core.run import Run
+from stepfold.core.shard import Shard, evolve
+from stepfold.engine.clock import Clock
+from stepfold.journal.writer import HistoryWriter, WhenProven
+
+
+class ShardHistory:
+    """State evolves when an event is appended, so the next decision sees it at once.
+
+    Effects wait for the proof: `when_proven` runs then, or never.
+    """
+
+    def __init__(self, *, shard: Shard, writer: HistoryWriter, clock: Clock) -> None:
+        self.shard = shard
+        self.writer = writer
+        self.clock = clock
+        self._last_at = 0
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether all that was appended may still turn out to count."""
+        return self.writer.is_certain
+
+    def append(
+        self, event: e.Event, *, tenant: str = "", when_proven: WhenProven | None = None
+    ) -> None:
+        """Raises PayloadTooLargeError, and then nothing has changed."""
+        now = max(self.clock.now_ms(), self._last_at)
+        self._last_at = now
+        self.writer.append(event, at=now, tenant=tenant, when_proven=when_proven)
+        evolve(self.shard, event, now, self.writer.epoch)
+
+    def append_all(self, events: Iterable[e.Event], run: Run) -> bool:
+        """Append events of one run; whether there were any."""
+        some = False
+        for event in events:
+            self.append(event, tenant=run.tenant)
+            some = True
+        return some
