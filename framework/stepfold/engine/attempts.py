@@ -94,14 +94,15 @@ class Attempts:
 
     def _has_to_wait(self, run_id: str, step_id: str) -> bool:
         """Whether there is no room for an attempt now; it is asked for again when there is."""
-        again = self._guard(partial(self._want_again, run_id, step_id))
+        writer = self._history.writer
         if self._executor.is_full:
-            self._executor.when_room(again)
-            return True
-        if self._history.writer.unproven > UNPROVEN_MAX:
-            self._history.writer.when_caught_up(again)
-            return True
-        return False
+            wait: Callable[[Callable[[], None]], None] = self._executor.when_room
+        elif writer.unproven > UNPROVEN_MAX:
+            wait = writer.when_caught_up
+        else:
+            return False
+        wait(self._guard(partial(self._want_again, run_id, step_id)))
+        return True
 
     def _want_again(self, run_id: str, step_id: str) -> None:
         live = self._live.get(run_id)
