@@ -21,6 +21,7 @@ from typing import Any
 
 from stepfold.client.client import Client
 from stepfold.core.errors import ConfigurationError, StepfoldError
+from stepfold.core.ids import parse_run_id
 from stepfold.demo.agent import TALLY_VARIABLE
 from stepfold.engine.supervisor import Supervisor
 from stepfold.sdk.event import Event
@@ -146,7 +147,7 @@ async def _until(
     try:
         async with asyncio.timeout(SCENE_TIMEOUT_S):
             path = f"/api/v1/runs/{run_id}"
-            position = f"{APP}.history/{_partition(run_id)}/0"
+            position = _trigger_of(run_id)
             await asyncio.to_thread(stage.get, path, {"after": position})
             while True:
                 run = await asyncio.to_thread(stage.get, path)
@@ -160,10 +161,10 @@ async def _until(
         ) from None
 
 
-def _partition(run_id: str) -> int:
-    from stepfold.core.ids import parse_run_id
-
-    return parse_run_id(run_id).partition
+def _trigger_of(run_id: str) -> str:
+    """Where the record is that started the run: what the projection has to have passed."""
+    address = parse_run_id(run_id)
+    return f"{APP}.inbox/{address.partition}/{address.offset}"
 
 
 async def _show_progress(stage: Stage, run: dict[str, Any]) -> None:
