@@ -12,6 +12,8 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 # Byte code is left for the first import to write: that is a fifth of the time of a first demo.
+# Where the environment forbids to write it, every process would compile every module again.
+export PYTHONDONTWRITEBYTECODE :=
 PIP_INSTALL := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore \
     $(BIN)/python -m pip install --quiet --no-compile
 
