@@ -34,6 +34,7 @@ RECORDS_PER_POLL_MAX = 1_000
 UNTAKEN_BATCHES_MAX = 8
 """Batches that the loop has not taken yet, before the thread waits for it."""
 ROOM_CHECK_S = 0.5
+LEARN_TIMEOUT_S = 1.0
 LEADER_EPOCH_UNKNOWN = -1
 REQUEST_TIMEOUT_S = 10.0
 
@@ -80,6 +81,7 @@ class KafkaReader:
         self._generation = 0
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._assigned: dict[Place, _Assigned] = {}
+        self._known_topics: set[str] = set()
         self._room = threading.Semaphore(UNTAKEN_BATCHES_MAX)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="stepfold-reader", daemon=True)
@@ -146,10 +148,22 @@ class KafkaReader:
     def _assign(self, place: Place, assigned: _Assigned) -> None:
         self._unassign(place)
         self._assigned[place] = assigned
+        self._learn(place[0])
         to = TopicPartition(*place, assigned.position)
         self._quietly(lambda: self._consumer.incremental_assign([to]))
         # The client remembers a pause beyond the assignment that it was made in.
         self._quietly(lambda: self._consumer.resume([to]))
+
+    def _learn(self, topic: str) -> None:
+        """Ask who leads a topic's partitions before it is read for the first time.
+
+        Left to itself the client looks for new topics once a second, which was most of the
+        time from a claim to the first trigger taken.
+        """
+        if topic not in self._known_topics:
+            with contextlib.suppress(KafkaException, RuntimeError):
+                self._consumer.list_topics(topic, timeout=LEARN_TIMEOUT_S)
+                self._known_topics.add(topic)
 
     def _unassign(self, place: Place) -> None:
         if self._assigned.pop(place, None) is not None:
