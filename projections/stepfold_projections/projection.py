@@ -205,6 +205,7 @@ _SHARD_EVENTS = (
     e.IntakeUnmatched,
     e.IntakeRejected,
     e.RunDeduplicated,
+    e.OutboxAcked,
 )
 
 

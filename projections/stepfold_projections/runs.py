@@ -43,7 +43,7 @@ ERROR_EXCERPT_MAX = 2_000
 
 
 class OpenWait(NamedTuple):
-    kind: str  # signal | definition
+    kind: str  # signal | child | definition
     name: str
     expires_at: int  # 0: never
 
@@ -223,6 +223,20 @@ def _wait_ended(row: RunRow, event: e.WaitResolved | e.WaitExpired, at: int) -> 
     row.waits.pop(event.wait_id, None)
 
 
+def _child_requested(row: RunRow, event: e.ChildRequested, at: int) -> None:
+    row.started_at = row.started_at or at
+    if event.is_awaited:
+        row.waits[event.step] = OpenWait("child", event.child_run_id, event.expires_at)
+
+
+def _child_resolved(row: RunRow, event: e.ChildResolved, at: int) -> None:
+    row.waits.pop(event.step, None)
+
+
+def _event_sent(row: RunRow, event: e.EventSent, at: int) -> None:
+    row.started_at = row.started_at or at
+
+
 def _cancel_requested(row: RunRow, event: e.CancelRequested, at: int) -> None:
     row.reason = event.reason
 
@@ -299,4 +313,7 @@ _APPLY: dict[type[e.RunEvent], Callable[[RunRow, Any, int], None]] = {
     e.RunFailed: _run_failed,
     e.RunCancelled: _run_cancelled,
     e.RunParked: _parked,
+    e.ChildRequested: _child_requested,
+    e.ChildResolved: _child_resolved,
+    e.EventSent: _event_sent,
 }

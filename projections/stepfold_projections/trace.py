@@ -71,6 +71,7 @@ class WaitTrace:
     status: WaitStatus = "open"
     ended_at: int = 0
     value: bytes = b""
+    error: Failure | None = None
 
 
 @dataclass(slots=True)
@@ -259,6 +260,32 @@ def _wait_expired(trace: RunTrace, event: e.WaitExpired, record: e.Recorded) -> 
     wait.status, wait.ended_at = "expired", record.at
 
 
+def _child_requested(trace: RunTrace, event: e.ChildRequested, record: e.Recorded) -> None:
+    """A child is a wait by the name of its run; one that nobody waits for is over at once."""
+    wait = WaitTrace(event.step, "child", event.child_run_id, record.at, event.expires_at)
+    if not event.is_awaited:
+        wait.status, wait.ended_at = "resolved", record.at
+    trace.waits[event.step] = wait
+
+
+def _child_resolved(trace: RunTrace, event: e.ChildResolved, record: e.Recorded) -> None:
+    wait = trace.waits.get(event.step)
+    if wait is None:  # it could not be asked for
+        wait = trace.waits[event.step] = WaitTrace(event.step, "child", "", record.at, 0)
+    if wait.status == "open":
+        is_in_vain = event.outcome in ("timed_out", "abandoned")
+        wait.status = "expired" if is_in_vain else "resolved"
+        wait.ended_at, wait.value = record.at, event.payload
+        if event.error_type:
+            wait.error = Failure(event.error_type, event.error_message, "")
+
+
+def _event_sent(trace: RunTrace, event: e.EventSent, record: e.Recorded) -> None:
+    trace.waits[event.step] = WaitTrace(
+        event.step, "event", event.event_name, record.at, 0, "resolved", record.at
+    )
+
+
 def _buffered(trace: RunTrace, event: e.SignalBuffered, record: e.Recorded) -> None:
     trace.signals[event.signal_id] = SignalTrace(
         event.signal_id, event.name, record.at, event.payload
@@ -317,4 +344,7 @@ _TELL: dict[type[e.RunEvent], Callable[[RunTrace, Any, e.Recorded], None]] = {
     e.RunCompleted: _run_completed,
     e.RunFailed: _run_failed,
     e.RunParked: _parked,
+    e.ChildRequested: _child_requested,
+    e.ChildResolved: _child_resolved,
+    e.EventSent: _event_sent,
 }

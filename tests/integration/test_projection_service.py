@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from stepfold import App, Client, Retry, current_run, event, step
-from stepfold.client.routing import partition_for
+from stepfold.core.routing import partition_for
 from stepfold.engine.worker import Worker
 from stepfold.journal.kafka import KafkaJournal
 from stepfold_projections.service import ProjectionService, open_store, rebuild

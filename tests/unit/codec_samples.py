@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, cast, get_type_hints
 
+from stepfold.core import commands as c
 from stepfold.core import events as e
-from stepfold.core.commands import COMMAND_TYPES, Control, Trigger
 from stepfold.core.ids import Epoch, Position, run_id_of
 
 RUN = run_id_of(3, "0abcd", 1234)
@@ -29,24 +30,35 @@ def sample_events() -> list[e.Event]:
     return [cast("e.Event", sample(cls)) for cls in e.EVENT_TYPES]
 
 
-def sample_commands() -> list[Control | Trigger]:
-    return [cast("Control | Trigger", sample(cls)) for cls in COMMAND_TYPES]
+def sample_commands() -> list[c.Command]:
+    return [cast("c.Command", sample(cls)) for cls in c.COMMAND_TYPES]
 
 
 def _value(name: str, hint: Any, number: int) -> Any:
     if name == "run_id":
         return RUN
-    if hint is int:
-        return number * 2**34
-    if hint is str:
-        return f"{name} № {number}"
-    if hint is bytes:
-        return b'{"n": %d, "raw": "\x00\xff"}' % number
-    if hint is bool:
-        return True
-    if hint is Position:
-        return Position("topic-id", 3, number * 2**33, 9)
-    return (
+    if name in _NESTED:
+        return _NESTED[name](number)
+    return _PLAIN[hint](name, number)
+
+
+_PLAIN: dict[Any, Callable[[str, int], Any]] = {
+    int: lambda name, number: number * 2**34,
+    str: lambda name, number: f"{name} № {number}",
+    bytes: lambda name, number: b'{"n": %d, "raw": "\x00\xff"}' % number,
+    bool: lambda name, number: True,
+}
+_NESTED: dict[str, Callable[[int], Any]] = {
+    "source": lambda number: Position("topic-id", 3, number * 2**33, 9),
+    "origin": lambda number: e.Origin("research/3", number),
+    "parent": lambda number: e.Parent("research/3", RUN, "plan"),
+    "body": lambda number: sample(c.Cancel),
+    "out": lambda number: (
+        e.Out("research.control/3", number, sample(c.ResolveChild)),
+        e.Out("research.inbox/1", number + 1, sample(c.Trigger)),
+    ),
+    "runs": lambda number: (
         e.RunStart(RUN, "agent", "hash", "tenant", "key", AT),
         e.RunStart(run_id_of(3, "0abcd", 1234, 1), "other", "", "", "", 0),
-    )
+    ),
+}

@@ -164,15 +164,28 @@ def test_command_for_a_repetition_of_a_run_that_is_over_is_rejected_visibly() ->
 def test_early_command_whose_record_started_no_run_is_rejected_visibly() -> None:
     shard = given.shard_of()
     take(shard, intake.control(shard, signal(LATER), given.control_at(0), AT))
-    waiting_still = intake.overdue(shard)
+    waiting_still = intake.overdue(shard, AT)
     unmatched = e.IntakeUnmatched(source=given.inbox_at(6), from_offset=6)
     evolve(shard, unmatched, AT, given.EPOCH)
 
-    (rejected,) = take(shard, intake.overdue(shard))
+    (rejected,) = take(shard, intake.overdue(shard, AT))
 
     assert waiting_still == ()
     assert isinstance(rejected, e.IntakeRejected)
     assert rejected.run_id == LATER
     assert not shard.early
     assert shard.intake[given.INBOX, 0].offset == 6
-    assert intake.overdue(shard) == ()
+    assert intake.overdue(shard, AT) == ()
+
+
+def test_early_command_for_a_run_that_never_comes_is_rejected_after_a_day() -> None:
+    shard = given.shard_of()
+    take(shard, intake.control(shard, signal(LATER), given.control_at(0), AT))
+
+    in_time = intake.overdue(shard, AT + intake.EARLY_TTL_MS - 1)
+    (rejected,) = take(shard, intake.overdue(shard, AT + intake.EARLY_TTL_MS))
+
+    assert in_time == ()
+    assert isinstance(rejected, e.IntakeRejected)
+    assert "24 hours" in rejected.reason
+    assert not shard.early

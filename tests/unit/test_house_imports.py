@@ -32,7 +32,6 @@ MAY_IMPORT = {
     "stepfold_projections": {
         "stepfold.core",
         "stepfold.journal",
-        "stepfold.client.routing",
         "stepfold.telemetry",
         "stepfold_topics",
     },
@@ -76,9 +75,7 @@ def test_a_trespass_would_be_found() -> None:
     assert (
         len(_trespasses(_planted("stepfold_projections.x", "from stepfold.client import y"))) == 1
     )
-    assert not _trespasses(
-        _planted("stepfold_projections.x", "from stepfold.client import routing")
-    )
+    assert not _trespasses(_planted("stepfold_projections.x", "from stepfold.core import routing"))
     assert not _trespasses(_planted("stepfold.cli.x", "from stepfold.journal import kafka"))
 
 

@@ -10,11 +10,16 @@ import pytest
 
 from stepfold.core import events as e
 from stepfold.core.commands import COMMAND_TYPES
-from stepfold.core.ids import Position
 from stepfold_topics import schemas
 
 ENVELOPE = ("epoch_offset", "epoch_nonce", "seq", "at", "run_id", "tenant")
 SOURCE = ("src_topic_id", "src_partition", "src_offset", "src_leader_epoch")
+SPREAD = {
+    "source": SOURCE,
+    "origin": ("from_shard", "from_n"),
+    "parent": ("parent_shard", "parent_run_id", "parent_step"),
+}
+"""Fields of the classes that are several in the schema."""
 AVRO_TYPES = {
     int: ("long",),
     str: ("string",),
@@ -36,7 +41,7 @@ def field_names(schema: dict[str, Any]) -> tuple[str, ...]:
 def class_fields(cls: type[Any]) -> tuple[str, ...]:
     names: list[str] = []
     for field in dataclasses.fields(cls):
-        names += SOURCE if field.name == "source" else [field.name]
+        names += SPREAD.get(field.name, (field.name,))
     return tuple(names)
 
 
@@ -58,9 +63,15 @@ def test_a_command_has_the_fields_of_its_class_and_no_envelope(cls: type[Any]) -
     assert field_names(schema_of(cls.__name__)) == class_fields(cls)
 
 
+def run_start() -> dict[str, Any]:
+    fields = schema_of("RunAccepted")["fields"]
+    (runs,) = (field for field in fields if field["name"] == "runs")
+    record: dict[str, Any] = runs["type"]["items"]
+    return record
+
+
 def test_a_run_start_has_the_fields_of_its_class() -> None:
-    runs = schema_of("RunAccepted")["fields"][-1]
-    record = runs["type"]["items"]
+    record = run_start()
 
     assert record["name"] == "RunStart"
     assert field_names(record) == e.RunStart._fields
@@ -68,16 +79,16 @@ def test_a_run_start_has_the_fields_of_its_class() -> None:
 
 @pytest.mark.parametrize("cls", [*e.EVENT_TYPES, *COMMAND_TYPES, e.RunStart])
 def test_each_field_has_the_type_of_its_class(cls: type[Any]) -> None:
-    if cls is e.RunStart:
-        record = schema_of("RunAccepted")["fields"][-1]["type"]["items"]
-    else:
-        record = schema_of(cls.__name__)
+    record = run_start() if cls is e.RunStart else schema_of(cls.__name__)
     written = {field["name"]: field["type"] for field in record["fields"]}
 
     for name, hint in get_type_hints(cls).items():
-        if hint is Position:
-            assert [written[each] for each in SOURCE] == ["string", "long", "long", "long"]
-        elif name != "runs":
+        if name in SPREAD:
+            inner = get_type_hints(hint).values()
+            assert [(written[each],) for each in SPREAD[name]] == [AVRO_TYPES[t] for t in inner]
+        elif name == "body":
+            assert written[name] == "bytes"
+        elif name not in ("runs", "out"):
             kind = written[name]["type"] if isinstance(written[name], dict) else written[name]
             assert kind in AVRO_TYPES[hint], f"{cls.__name__}.{name}"
 

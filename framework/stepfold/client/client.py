@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar, cast,
 import pydantic_core
 
 from stepfold.client.cluster import AppPlaces, Cluster
-from stepfold.client.routing import partition_for
 from stepfold.core import commands as c
 from stepfold.core.errors import NotFoundError, PayloadError, PayloadTooLargeError
 from stepfold.core.ids import parse_run_id, run_id_of, short_topic_id
+from stepfold.core.routing import partition_for
 from stepfold.journal.codec import encode_command
 from stepfold.journal.port import TopicFacts
 

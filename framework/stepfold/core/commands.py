@@ -71,6 +71,49 @@ class Nudge:
     seq: int
 
 
-Control: TypeAlias = Signal | Cancel | Pause | Resume | Nudge
-CONTROL_TYPES: tuple[type[Control], ...] = (Signal, Cancel, Pause, Resume, Nudge)
-COMMAND_TYPES: tuple[type[Control | Trigger], ...] = (*CONTROL_TYPES, Trigger)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartChild:
+    """Starts a run that another run asked for; parent_step is empty where nobody waits."""
+
+    run_id: str
+    workflow: str
+    payload: bytes
+    payload_encoding: str
+    key_id: str
+    parent_shard: str
+    parent_run_id: str
+    parent_step: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolveChild:
+    """Tells a run how its child ended."""
+
+    run_id: str
+    step: str
+    outcome: str  # completed | failed | cancelled
+    payload: bytes
+    payload_encoding: str
+    key_id: str
+    error_type: str
+    error_message: str
+
+
+Delivered: TypeAlias = StartChild | ResolveChild | Cancel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deliver:
+    """A command from another shard (rules R17 and R18); n counts that shard's deliveries here."""
+
+    from_shard: str
+    n: int
+    run_id: str
+    body: Delivered
+
+
+Control: TypeAlias = Signal | Cancel | Pause | Resume | Nudge | Deliver
+CONTROL_TYPES: tuple[type[Control], ...] = (Signal, Cancel, Pause, Resume, Nudge, Deliver)
+DELIVERED_TYPES: tuple[type[Delivered], ...] = (StartChild, ResolveChild, Cancel)
+Command: TypeAlias = Control | Delivered | Trigger
+COMMAND_TYPES: tuple[type[Command], ...] = (*CONTROL_TYPES, StartChild, ResolveChild, Trigger)

@@ -44,6 +44,7 @@ def wake_at(run: Run) -> int | None:
         return None
     due = list(run.timers.values())
     due += [wait.expires_at for wait in run.waits.values() if wait.expires_at]
+    due += [child.expires_at for child in run.children.values() if child.expires_at]
     if not run.paused:
         due += [step.next_at for step in run.steps.values() if step.status is StepStatus.BACKOFF]
     if run.deadline:

@@ -15,6 +15,8 @@ PARTITION_WIDTH = 3
 TOPIC_WIDTH = 5
 OFFSET_WIDTH = 11
 NUMBER_WIDTH = 2
+CHILD_OFFSET_MIN = 2**54
+"""From here on the offset in a run id is none, but part of a hash."""
 RUN_ID_WIDTH = PARTITION_WIDTH + TOPIC_WIDTH + OFFSET_WIDTH + NUMBER_WIDTH + 3
 
 _VALUES = {letter: value for value, letter in enumerate(ALPHABET)}
@@ -65,6 +67,21 @@ def run_id_of(partition: int, topic: str, offset: int, number: int = 0) -> str:
             _encode(number, NUMBER_WIDTH),
         )
     )
+
+
+def child_run_id_of(partition: int, topic: str, parent_run_id: str, step: str) -> str:
+    """The id of the run that a step of another run starts; the same whenever it is computed.
+
+    No trigger has its offset, so that the two kinds of id never meet.
+    """
+    digest = int.from_bytes(hashlib.sha256(f"{parent_run_id}:{step}".encode()).digest()[:8], "big")
+    offset, number = CHILD_OFFSET_MIN + (digest >> 10), digest & 0x3FF
+    return run_id_of(partition, topic, offset, number)
+
+
+def is_child(address: RunAddress) -> bool:
+    """Whether another run started the run; then no record of an inbox did."""
+    return address.offset >= CHILD_OFFSET_MIN
 
 
 def parse_run_id(run_id: str) -> RunAddress:

@@ -18,8 +18,8 @@ from stepfold.core.ids import Position, parse_run_id, short_topic_id
 from stepfold.core.run import Run, RunStatus
 from stepfold.core.shard import Shard, dedup_key
 
-EARLY_SIGNAL_TTL_MS = 24 * 3_600_000
-"""How long a signal is kept for a run that is not accepted yet."""
+EARLY_TTL_MS = 24 * 3_600_000
+"""How long a command is kept for a run that is not accepted yet."""
 SIGNALS_WAITING_MAX = 1_000
 """Signals of one run that nobody waits for; further ones are rejected, visibly."""
 EARLY_RUNS_MAX = 10_000
@@ -32,6 +32,8 @@ def control(shard: Shard, command: c.Control, source: Position, now: int) -> tup
     """The one event that a control record becomes; () where only its position matters."""
     if isinstance(command, c.Nudge):
         return ()
+    if isinstance(command, c.Deliver):
+        return _deliver(shard, command, source)
     first = shard.aliases.get(command.run_id)
     if first is not None:
         command = replace(command, run_id=first.run_id)
@@ -55,6 +57,73 @@ def _for_run(run: Run, command: Request, source: Position) -> tuple[e.Event, ...
             if not run.paused and run.status is not RunStatus.PARKED:
                 return ()
             return (_asked(e.RunResumed, command, source),)
+
+
+def is_next(shard: Shard, delivery: c.Deliver) -> bool:
+    """Whether it is the next one of its shard (rule R17).
+
+    An earlier one was taken before; for a later one, its shard goes back and sends what is
+    missing first, and then this one again.
+    """
+    return delivery.n == shard.inbound.get(delivery.from_shard, 0) + 1
+
+
+def _deliver(shard: Shard, delivery: c.Deliver, source: Position) -> tuple[e.Event, ...]:
+    """Every delivery that is next becomes an event, for the count's sake."""
+    if not is_next(shard, delivery):
+        return ()
+    origin = e.Origin(delivery.from_shard, delivery.n)
+    match delivery.body:
+        case c.ResolveChild() as end:
+            return (_child_resolved(end, source, origin),)
+        case c.Cancel() as cancel:
+            run = shard.runs.get(cancel.run_id)
+            if run is None or run.cancel_reason is not None:
+                reason = "the run is over, or cancelled already"
+                return (rejected(source, reason, run_id=cancel.run_id, origin=origin),)
+            return (replace(_asked(e.CancelRequested, cancel, source), origin=origin),)
+        case c.StartChild() as start:
+            reason = f"a start of workflow {start.workflow!r} is for `accept_child`"
+            raise ValueError(reason)
+
+
+def _child_resolved(end: c.ResolveChild, source: Position, origin: e.Origin) -> e.ChildResolved:
+    return e.ChildResolved(
+        source=source,
+        run_id=end.run_id,
+        step=end.step,
+        outcome=end.outcome,
+        payload=end.payload,
+        payload_encoding=end.payload_encoding,
+        key_id=end.key_id,
+        error_type=end.error_type,
+        error_message=end.error_message,
+        origin=origin,
+    )
+
+
+def accept_child(
+    shard: Shard, app: str, delivery: c.Deliver, source: Position, start: e.RunStart
+) -> tuple[e.RunAccepted, ...]:
+    """What the delivery of a StartChild becomes; `start` is the run that it starts."""
+    child = delivery.body
+    if not isinstance(child, c.StartChild) or not is_next(shard, delivery):
+        return ()
+    return (
+        e.RunAccepted(
+            source=source,
+            run_id=child.run_id,
+            app=app,
+            event_name=child.workflow,
+            event_id="",
+            payload=child.payload,
+            payload_encoding=child.payload_encoding,
+            key_id=child.key_id,
+            runs=(start,),
+            origin=e.Origin(delivery.from_shard, delivery.n),
+            parent=e.Parent(child.parent_shard, child.parent_run_id, child.parent_step),
+        ),
+    )
 
 
 Asked = TypeVar("Asked", e.CancelRequested, e.RunPaused, e.RunResumed)
@@ -117,7 +186,7 @@ def _for_unknown_run(shard: Shard, command: Request, source: Position, now: int)
         return rejected(source, reason, run_id=command.run_id)
     match command:
         case c.Signal():
-            return _buffer(command, source, ttl_at=now + EARLY_SIGNAL_TTL_MS)
+            return _buffer(command, source, ttl_at=now + EARLY_TTL_MS)
         case c.Cancel():
             return _asked(e.CancelRequested, command, source)
         case c.Pause():
@@ -133,6 +202,7 @@ def rejected(
     run_id: str = "",
     dlq: tuple[str, int, int] = ("", -1, -1),
     sha256: str = "",
+    origin: e.Origin = e.NOWHERE,
 ) -> e.IntakeRejected:
     """dlq: the topic, partition and offset of the copy; empty when the record was readable."""
     topic, partition, offset = dlq
@@ -144,6 +214,7 @@ def rejected(
         dlq_partition=partition,
         dlq_offset=offset,
         sha256=sha256,
+        origin=origin,
     )
 
 
@@ -193,11 +264,19 @@ def _passed_on(shard: Shard, run_id: str, first_id: str) -> Iterator[e.Event]:
             yield replace(early.event, run_id=first_id, source=NO_POSITION)
 
 
-def overdue(shard: Shard) -> tuple[e.IntakeRejected, ...]:
-    """Of early commands whose trigger is taken in by now, and became no run."""
-    if not shard.early or shard.opened is None:
+def overdue(shard: Shard, now: int) -> tuple[e.IntakeRejected, ...]:
+    """Of early commands whose run did not come: its trigger was another, or the time is over."""
+    if not shard.early:
         return ()
+    passed = shard.early_before_intake()
     reason = "the record that the run id names started no such run"
-    return tuple(
-        rejected(NO_POSITION, reason, run_id=run_id) for run_id in shard.early_before_intake()
+    expired = [
+        run_id
+        for run_id, early in shard.early.items()
+        if early[0].at <= now - EARLY_TTL_MS and run_id not in passed
+    ]
+    why = f"no such run was accepted within {EARLY_TTL_MS // 3_600_000} hours"
+    return (
+        *(rejected(NO_POSITION, reason, run_id=run_id) for run_id in passed),
+        *(rejected(NO_POSITION, why, run_id=run_id) for run_id in expired),
     )

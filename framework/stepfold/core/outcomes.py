@@ -47,11 +47,36 @@ class WaitTimedOut(NamedTuple):
     wait_id: str
 
 
+class ChildReturned(NamedTuple):
+    """A child completed, or was started without being waited for; or an event was sent."""
+
+    at: int
+    step: str
+    payload: bytes
+    payload_encoding: str
+
+
+class ChildErrored(NamedTuple):
+    """A child failed, was cancelled or took too long; or could not be asked for."""
+
+    at: int
+    step: str
+    error_type: str
+    error_message: str
+
+
 class CancelAsked(NamedTuple):
     at: int
     reason: str
 
 
 Outcome: TypeAlias = (
-    StepSucceeded | StepErrored | TimerElapsed | SignalArrived | WaitTimedOut | CancelAsked
+    StepSucceeded
+    | StepErrored
+    | TimerElapsed
+    | SignalArrived
+    | WaitTimedOut
+    | ChildReturned
+    | ChildErrored
+    | CancelAsked
 )

@@ -10,6 +10,7 @@ everything that the workflow's code has to learn.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -19,6 +20,8 @@ from stepfold.core import events as e
 from stepfold.core.ids import NO_EPOCH, Epoch
 from stepfold.core.outcomes import (
     CancelAsked,
+    ChildErrored,
+    ChildReturned,
     Outcome,
     SignalArrived,
     StepErrored,
@@ -62,6 +65,14 @@ class Wait(NamedTuple):
     expires_at: int
 
 
+class Child(NamedTuple):
+    """A run that a step of this one waits for; target: where its shard takes commands."""
+
+    run_id: str
+    target: str
+    expires_at: int
+
+
 class Signal(NamedTuple):
     """A signal that came before anybody waited for it."""
 
@@ -84,6 +95,7 @@ class Run:
     payload_encoding: str
     accepted_at: int
     deadline: int
+    parent: e.Parent = e.NO_PARENT
     status: RunStatus = RunStatus.OPEN
     paused: bool = False
     cancel_reason: str | None = None
@@ -92,6 +104,7 @@ class Run:
     timers: dict[str, int] = field(default_factory=dict[str, int])
     waits: dict[str, Wait] = field(default_factory=dict[str, Wait])
     signals: list[Signal] = field(default_factory=list[Signal])
+    children: dict[str, Child] = field(default_factory=dict[str, Child])
 
     @property
     def is_terminal(self) -> bool:
@@ -112,6 +125,7 @@ def accepted(event: e.RunAccepted, start: e.RunStart, at: int) -> Run:
         payload_encoding=event.payload_encoding,
         accepted_at=at,
         deadline=start.deadline,
+        parent=event.parent,
     )
 
 
@@ -227,6 +241,32 @@ def _cancel_requested(run: Run, event: e.CancelRequested, at: int, epoch: Epoch)
     run.outcomes.append(CancelAsked(at, event.reason))
 
 
+def _child_requested(run: Run, event: e.ChildRequested, at: int, epoch: Epoch) -> None:
+    if event.is_awaited:
+        run.children[event.step] = Child(event.child_run_id, event.out[0].target, event.expires_at)
+    else:
+        run.outcomes.append(ChildReturned(at, event.step, _text(event.child_run_id), "json"))
+
+
+def _child_resolved(run: Run, event: e.ChildResolved, at: int, epoch: Epoch) -> None:
+    """A child that ends when it is awaited no more, is none of the code's business."""
+    awaited = run.children.pop(event.step, None)
+    if awaited is None and event.origin != e.NOWHERE:
+        return
+    if event.outcome == "completed":
+        run.outcomes.append(ChildReturned(at, event.step, event.payload, event.payload_encoding))
+    elif event.outcome != "abandoned":
+        run.outcomes.append(ChildErrored(at, event.step, event.error_type, event.error_message))
+
+
+def _event_sent(run: Run, event: e.EventSent, at: int, epoch: Epoch) -> None:
+    run.outcomes.append(ChildReturned(at, event.step, _text(event.event_id), "json"))
+
+
+def _text(value: str) -> bytes:
+    return json.dumps(value).encode()
+
+
 def _paused(run: Run, event: e.RunPaused, at: int, epoch: Epoch) -> None:
     run.paused = True
 
@@ -277,4 +317,7 @@ _EVOLVE: dict[type[e.RunEvent], Callable[[Run, Any, int, Epoch], None]] = {
     e.RunFailed: _ends(RunStatus.FAILED),
     e.RunCancelled: _ends(RunStatus.CANCELLED),
     e.RunParked: _ends(RunStatus.PARKED),
+    e.ChildRequested: _child_requested,
+    e.ChildResolved: _child_resolved,
+    e.EventSent: _event_sent,
 }

@@ -103,6 +103,14 @@ class Early(NamedTuple):
 
 
 @dataclass(slots=True)
+class Outgoing:
+    """Deliveries to one target: the number of the last one, and those Kafka may not have yet."""
+
+    last: int = 0
+    unacked: dict[int, e.Out] = field(default_factory=dict[int, e.Out])
+
+
+@dataclass(slots=True)
 class Shard:
     chain: Chain = field(default_factory=Chain)
     opened: e.ShardOpened | None = None
@@ -114,6 +122,10 @@ class Shard:
     """Run ids of starts that were repetitions, and the first run of each."""
     early: dict[str, list[Early]] = field(default_factory=dict[str, list[Early]])
     """Signals, cancels and the like of runs whose trigger is not accepted yet."""
+    outbox: dict[str, Outgoing] = field(default_factory=dict[str, Outgoing])
+    """By target, such as `research.control/3`."""
+    inbound: dict[str, int] = field(default_factory=dict[str, int])
+    """The number of the last delivery taken, by the shard that it came from."""
     early_order: list[str] = field(default_factory=list[str])
     """The same run ids, sorted: as their triggers are."""
 
@@ -145,11 +157,30 @@ def evolve(shard: Shard, event: e.Event, at: int, epoch: Epoch) -> None:
         shard.intake[source.topic_id, source.partition] = Accepted(
             source.offset, source.leader_epoch
         )
+    origin: e.Origin | None = getattr(event, "origin", None)
+    if origin is not None and origin.shard:
+        shard.inbound[origin.shard] = origin.n
+    for out in getattr(event, "out", ()):
+        _note_out(shard, out)
     apply = _EVOLVE.get(type(event))
     if apply is not None:
         apply(shard, event, at)
         return
     _evolve_run(shard, cast("e.RunEvent", event), at, epoch)
+
+
+def _note_out(shard: Shard, out: e.Out) -> None:
+    outgoing = shard.outbox.setdefault(out.target, Outgoing())
+    outgoing.last = out.n
+    outgoing.unacked[out.n] = out
+
+
+def _outbox_acked(shard: Shard, event: e.OutboxAcked, at: int) -> None:
+    unacked = shard.outbox[event.target].unacked
+    for n in list(unacked):  # in order: they were added by number
+        if n > event.upto:
+            break
+        del unacked[n]
 
 
 def _evolve_run(shard: Shard, event: e.RunEvent, at: int, epoch: Epoch) -> None:
@@ -252,6 +283,7 @@ _EVOLVE: dict[type[e.Event], Callable[[Shard, Any, int], None]] = {
     e.IntakeGap: _intake_gap,
     e.IntakeUnmatched: _nothing,
     e.IntakeRejected: _rejected,
+    e.OutboxAcked: _outbox_acked,
     e.RunAccepted: _run_accepted,
     e.RunDeduplicated: _run_deduplicated,
 }

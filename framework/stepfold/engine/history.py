@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from stepfold.core import events as e
 from stepfold.core.run import Run
@@ -14,13 +15,22 @@ from stepfold.journal.writer import HistoryWriter, WhenProven
 class ShardHistory:
     """State evolves when an event is appended, so the next decision sees it at once.
 
-    Effects wait for the proof: `when_proven` runs then, or never.
+    Effects wait for the proof: `when_proven` runs then, or never. deliver: takes what an
+    event has for other shards, once it is proven.
     """
 
-    def __init__(self, *, shard: Shard, writer: HistoryWriter, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        shard: Shard,
+        writer: HistoryWriter,
+        clock: Clock,
+        deliver: Callable[[Iterable[e.Out]], None],
+    ) -> None:
         self.shard = shard
         self.writer = writer
         self.clock = clock
+        self._deliver = deliver
         self._last_at = 0
 
     @property
@@ -34,6 +44,9 @@ class ShardHistory:
         """Raises PayloadTooLargeError, and then nothing has changed."""
         now = max(self.clock.now_ms(), self._last_at)
         self._last_at = now
+        out: tuple[e.Out, ...] = getattr(event, "out", ())
+        if out:
+            when_proven = partial(self._deliver, out)  # no event has both kinds of effect
         self.writer.append(event, at=now, tenant=tenant, when_proven=when_proven)
         evolve(self.shard, event, now, self.writer.epoch)
 

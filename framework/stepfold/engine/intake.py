@@ -20,7 +20,7 @@ from stepfold.core.errors import CodecError
 from stepfold.core.ids import Position, run_id_of, short_topic_id
 from stepfold.engine.guard import Guard
 from stepfold.engine.leader import Leader
-from stepfold.engine.matching import runs_for
+from stepfold.engine.matching import child_start, runs_for
 from stepfold.journal.codec import decode_command
 from stepfold.journal.intake_formats import dlq_headers, read_trigger
 from stepfold.journal.port import Appender, Batch, LogRecord, Reader, Report, TopicFacts
@@ -85,7 +85,9 @@ class Intake:
         self._work()
 
     def relieve(self) -> None:
-        """Read on when enough runs have ended."""
+        """Read on when enough runs have ended; give up commands whose run did not come."""
+        if self._is_inbox and self._leader.writer.is_certain:
+            self._append(intake.overdue(self._leader.shard, self._leader.clock.now_ms()))
         if self._is_paused and len(self._leader.shard.runs) < RUNS_OPEN_RESUME:
             self._is_paused = False
             self._reader.resume(self.source.name, self._partition)
@@ -102,7 +104,6 @@ class Intake:
                 self._copy_to_dlq(record, str(error))
         if self._leader.writer.is_certain:
             self._flush_unmatched()
-            self._append(intake.overdue(self._leader.shard))
         self._restrain()
 
     def _restrain(self) -> None:
@@ -146,9 +147,15 @@ class Intake:
         if isinstance(command, c.Nudge):
             leader.look_again(command.run_id)
         place = self._place(record)
+        if isinstance(command, c.StartChild | c.ResolveChild):
+            kind = type(command).__name__
+            raise CodecError(f"a {kind} comes inside of a Deliver only, from a shard's owner")
         refusal = leader.refusal_of(command) if isinstance(command, c.Signal) else None
         if refusal is not None:
             return (intake.rejected(place, refusal, run_id=command.run_id),)
+        if isinstance(command, c.Deliver) and isinstance(command.body, c.StartChild):
+            start = child_start(leader.app, command.body, record.timestamp)
+            return intake.accept_child(leader.shard, leader.app.name, command, place, start)
         return intake.control(leader.shard, command, place, record.timestamp)
 
     def _follow(self, event: e.Event) -> None:

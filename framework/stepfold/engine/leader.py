@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Iterable
 
 from stepfold.core import decide, effects
 from stepfold.core import events as e
@@ -21,21 +22,25 @@ from stepfold.core.commands import Signal
 from stepfold.core.run import Run, RunStatus, StepStatus
 from stepfold.core.shard import Shard
 from stepfold.engine.attempts import Attempts
+from stepfold.engine.children import Children
 from stepfold.engine.guard import Guard
 from stepfold.engine.history import ShardHistory
 from stepfold.engine.live import LiveRun, Wanted, any_backoff, is_loop_timer
+from stepfold.engine.outbox import Outbox
 from stepfold.engine.results import DEFINITION_WAIT, definition_found, ending
 from stepfold.engine.surroundings import Surroundings
 from stepfold.engine.timers import Wakes
-from stepfold.journal.port import AppTopics, ShardId
+from stepfold.journal.port import Appender, AppTopics, ShardId
 from stepfold.journal.writer import HistoryWriter
 from stepfold.sdk.activation import WorkflowInstance
 from stepfold.sdk.app import App
 from stepfold.sdk.calls import (
     Call,
     Cancelled,
+    ChildCall,
     End,
     Errored,
+    EventCall,
     SignalCall,
     SleepCall,
     StepCall,
@@ -56,6 +61,7 @@ class Leader:
         shard: Shard,
         writer: HistoryWriter,
         around: Surroundings,
+        appender: Appender,
         guard: Guard,
     ) -> None:
         self.shard_id = shard_id
@@ -64,7 +70,19 @@ class Leader:
         self.shard = shard
         self.writer = writer
         self.clock = around.clock
-        self.history = ShardHistory(shard=shard, writer=writer, clock=around.clock)
+        self.history = ShardHistory(
+            shard=shard, writer=writer, clock=around.clock, deliver=self._deliver
+        )
+        name = f"{shard_id.app}/{shard_id.partition}"
+        self._outbox = Outbox(shard_name=name, history=self.history, appender=appender, guard=guard)
+        self._children = Children(
+            app=app.name,
+            shard_name=name,
+            history=self.history,
+            directory=around.directory,
+            go_on=self.go_on,
+            guard=guard,
+        )
         self.append = self.history.append
         self._live: dict[str, LiveRun] = {}
         self._wakes = Wakes(around.clock, guard(self._wake_id))
@@ -92,6 +110,7 @@ class Leader:
                         start_offset=0,
                     )
                 )
+        self._outbox.start()
         for run in list(self.shard.runs.values()):
             self._attempts.lose(run)
             self.go_on(run)
@@ -117,6 +136,9 @@ class Leader:
             for run in self.shard.runs.values()
             for step in run.steps.values()
         )
+
+    def _deliver(self, outs: Iterable[e.Out]) -> None:
+        self._outbox.release(outs)
 
     # Runs
 
@@ -254,11 +276,15 @@ class Leader:
                         expires_at=expires_at,
                     )
                     self.append(opened, tenant=run.tenant)
+            case ChildCall() | EventCall():
+                self._children.want(run, call)
 
     def _abandon(self, run: Run, gone: str, reason: str) -> None:
-        """gone: the id of a step, a timer or a wait."""
+        """gone: the id of a step, a timer, a wait or a child."""
         if gone in run.steps:
             self._attempts.abandon(run, gone, reason)
+        elif gone in run.children:
+            self._children.give_up(run, gone, reason)
         elif gone in run.timers:
             self.append(e.TimerCancelled(run_id=run.run_id, timer_id=gone), tenant=run.tenant)
         elif gone in run.waits:
@@ -269,7 +295,8 @@ class Leader:
         for step_id, step in run.steps.items():
             if step.status in (StepStatus.OPEN, StepStatus.BACKOFF):
                 self._abandon(run, step_id, "the run ended")
-        self.append(ending(run, end), tenant=run.tenant)
+        self._children.give_up_all(run, "its parent ended")
+        self.append(ending(self.shard, run, end), tenant=run.tenant)
         live = self._live.pop(run.run_id, None)
         if live is not None:
             live.close()
@@ -296,7 +323,7 @@ class Leader:
     def _schedule(self, live: LiveRun) -> None:
         run = live.run
         due = min(live.timers.values(), default=None)
-        if run.timers or run.waits or run.deadline or any_backoff(run, live):
+        if run.timers or run.waits or run.children or run.deadline or any_backoff(run, live):
             other = effects.wake_at(run)
             due = other if due is None else min(due, other) if other is not None else due
         if due is None or (live.wake_at is not None and live.wake_at <= due):
@@ -320,6 +347,7 @@ class Leader:
             return
         due_events = decide.due_events(run, now)
         self.history.append_all(due_events, run)
+        self._children.time_out(run, now)
         if live is not None:
             fired_ids = {event.timer_id for event in due_events if isinstance(event, e.TimerFired)}
             for timer_id, due in live.timers.items():

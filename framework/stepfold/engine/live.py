@@ -13,7 +13,16 @@ from typing import NamedTuple
 from stepfold.core.outcomes import Outcome, StepErrored, StepSucceeded
 from stepfold.core.run import Run, StepStatus
 from stepfold.sdk.activation import WorkflowInstance
-from stepfold.sdk.calls import Call, Completion, End, SignalCall, SleepCall, StepCall
+from stepfold.sdk.calls import (
+    Call,
+    ChildCall,
+    Completion,
+    End,
+    EventCall,
+    SignalCall,
+    SleepCall,
+    StepCall,
+)
 
 
 class Wanted(NamedTuple):
@@ -89,7 +98,7 @@ def is_loop_timer(timer_id: str) -> bool:
 
 def call_id(call: Call) -> str:
     match call:
-        case StepCall():
+        case StepCall() | ChildCall() | EventCall():
             return call.step
         case SleepCall():
             return call.timer_id

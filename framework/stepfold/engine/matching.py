@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from stepfold.core.commands import Trigger
+from stepfold.core.commands import StartChild, Trigger
 from stepfold.core.errors import CodecError
 from stepfold.core.events import RunStart
 from stepfold.sdk.app import App
@@ -47,6 +47,26 @@ def runs_for(
     )
 
 
+def child_start(app: App, child: StartChild, accepted_at: int) -> RunStart:
+    """The run that another run starts; like every start it is accepted in any case."""
+    definition = app.workflows.get(child.workflow)
+    if definition is None:
+        return RunStart(child.run_id, child.workflow, "", "", "", 0)
+    view = EventView(name=child.workflow, id="", payload=child.payload)
+    return RunStart(
+        run_id=child.run_id,
+        workflow=child.workflow,
+        def_hash=definition.def_hash,
+        tenant=definition.tenant_of(view)[:TENANT_MAX],
+        idempotency_key="",
+        deadline=_deadline(definition, accepted_at),
+    )
+
+
+def _deadline(definition: WorkflowDefinition[Any, Any], accepted_at: int) -> int:
+    return 0 if definition.timeout_ms is None else accepted_at + definition.timeout_ms
+
+
 def _start(
     definition: WorkflowDefinition[Any, Any],
     view: EventView,
@@ -66,5 +86,5 @@ def _start(
         def_hash=definition.def_hash,
         tenant=tenant,
         idempotency_key=trigger.idempotency_key,
-        deadline=0 if definition.timeout_ms is None else at + definition.timeout_ms,
+        deadline=_deadline(definition, at),
     )

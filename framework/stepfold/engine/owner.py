@@ -289,6 +289,7 @@ class ShardOwner:
             shard=self._shard,
             writer=writer,
             around=self._around,
+            appender=self._log.appender,
             guard=guard,
         )
         if self._shard.opened is None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from stepfold.core import decide
 from stepfold.core import events as e
+from stepfold.core.children import resolution
 from stepfold.core.retry import Retry
 from stepfold.core.run import Run
+from stepfold.core.shard import Shard
 from stepfold.engine.executor import PAYLOAD_BYTES_MAX, Ended, Failed, Succeeded, TimedOut
 from stepfold.sdk.calls import Cancelled, Completed, End, Errored, Parked
 
@@ -44,29 +46,39 @@ def result_events(run: Run, ended: Ended, policy: Retry, now: int) -> tuple[e.Ev
             )
 
 
-def ending(run: Run, end: End) -> e.Event:
+def ending(shard: Shard, run: Run, end: End) -> e.Event:
+    """The event of a run's end; a parent that waits for it is told by the same one."""
     match end:
         case Completed(payload=payload):
-            if len(payload) > PAYLOAD_BYTES_MAX:
+            # To a parent it is delivered as well, and the delivery is in the same event.
+            limit = PAYLOAD_BYTES_MAX // 2 if run.parent.step else PAYLOAD_BYTES_MAX
+            if len(payload) > limit:
                 message = (
                     f"payload_too_large: the result of workflow {run.workflow!r} has {len(payload)}"
-                    f" bytes, the limit is {PAYLOAD_BYTES_MAX}; return a reference to it"
+                    f" bytes, the limit is {limit}; return a reference to it"
                 )
-                return _failed(run, "PayloadTooLargeError", message, "")
+                return _failed(shard, run, "PayloadTooLargeError", message, "")
+            out = resolution(shard, run, "completed", payload=payload)
             return e.RunCompleted(
-                run_id=run.run_id, payload=payload, payload_encoding="json", key_id=""
+                run_id=run.run_id, payload=payload, payload_encoding="json", key_id="", out=out
             )
         case Errored():
-            return _failed(run, end.error_type, end.error_message, end.error_stack)
+            return _failed(shard, run, end.error_type, end.error_message, end.error_stack)
         case Cancelled(reason=reason):
-            return e.RunCancelled(run_id=run.run_id, reason=reason)
+            error = ("RunCancelled", reason or "no reason given")
+            out = resolution(shard, run, "cancelled", error=error)
+            return e.RunCancelled(run_id=run.run_id, reason=reason, out=out)
         case Parked():
             return decide.park(run, "definition_changed", end.message, end.step)
 
 
-def _failed(run: Run, error_type: str, message: str, stack: str) -> e.RunFailed:
+def _failed(shard: Shard, run: Run, error_type: str, message: str, stack: str) -> e.RunFailed:
     return e.RunFailed(
-        run_id=run.run_id, error_type=error_type, error_message=message, error_stack=stack
+        run_id=run.run_id,
+        error_type=error_type,
+        error_message=message,
+        error_stack=stack,
+        out=resolution(shard, run, "failed", error=(error_type, message)),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stepfold.engine.clock import Clock
+from stepfold.engine.directory import Directory
 from stepfold.engine.executor import Executor
 
 
@@ -14,4 +15,5 @@ class Surroundings:
 
     clock: Clock
     executor: Executor
+    directory: Directory
     worker_id: str

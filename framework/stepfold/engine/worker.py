@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stepfold.engine.clock import BrokerClock, Clock
+from stepfold.engine.directory import Directory
 from stepfold.engine.executor import Executor
 from stepfold.engine.owner import Log, ShardOwner, ShardState
 from stepfold.engine.surroundings import Surroundings
@@ -124,7 +125,10 @@ class Worker:
         self.journal = journal
         self.build = build
         self.around = Surroundings(
-            clock=clock or BrokerClock(loop), executor=Executor(loop), worker_id=worker_id
+            clock=clock or BrokerClock(loop),
+            executor=Executor(loop),
+            directory=Directory(journal.topics),
+            worker_id=worker_id,
         )
         self._apps = apps
         self._members: list[_AppMember] = []
@@ -137,6 +141,7 @@ class Worker:
         try:
             for app in self._apps:
                 topics = await self.journal.topics(app.name)
+                self.around.directory.note(app.name, topics)
                 membership = self.journal.membership(app.name)
                 member = _AppMember(self, app, topics, membership)
                 self._members.append(member)
@@ -175,6 +180,7 @@ class Worker:
             task.cancel()
         if self._tasks:
             await asyncio.wait(list(self._tasks), timeout=5.0)
+        self.around.directory.close()
         self.around.executor.close()
         for member in self._members:
             await member.membership.close()

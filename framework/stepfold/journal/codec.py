@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
-from stepfold.core.commands import COMMAND_TYPES, Control, Trigger
+from stepfold.core.commands import COMMAND_TYPES, DELIVERED_TYPES, Command, Trigger
 from stepfold.core.errors import CodecError
 from stepfold.core.ids import Epoch, Position
 from stepfold.journal.port import Headers
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     # Loaded at first use: a program that only starts runs does not wait for thirty classes.
     from stepfold.core import events as e
 
+NESTED_TYPES = frozenset({*DELIVERED_TYPES, Trigger})
 MAGIC = b"\xc3\x01"
 HEADER_BYTES = 10
 
@@ -103,17 +104,25 @@ def decode_event(value: bytes, offset: int) -> e.Recorded:
     return _recorded()(offset, epoch, fields["seq"], fields["at"], kind.from_fields(fields))
 
 
-def encode_command(command: Control | Trigger) -> bytes:
+def encode_command(command: Command) -> bytes:
     kind = _BY_TYPE[type(command)]
     return _write(kind, kind.to_fields(command))
 
 
-def decode_command(value: bytes) -> Control | Trigger:
+def decode_command(value: bytes) -> Command:
     """Raises CodecError that says what is wrong with the bytes."""
     kind, fields = _read(value)
     if kind.type in _event_types():
         raise CodecError(f"{kind.type.__name__} is an event of a history, not a command")
-    return cast("Control | Trigger", kind.from_fields(fields))
+    return cast("Command", kind.from_fields(fields))
+
+
+def _decode_nested(value: bytes) -> Command:
+    """A command inside another record; those that may be there hold no further ones."""
+    kind = _BY_HEADER.get(value[:HEADER_BYTES]) or _first_met(value)
+    if kind.type not in NESTED_TYPES:
+        raise CodecError(f"{kind.type.__name__} cannot be inside of another record")
+    return decode_command(value)
 
 
 def is_single_object(value: bytes) -> bool:
@@ -223,7 +232,8 @@ def _to_fields(names: list[str]) -> Callable[[Any], dict[str, Any]]:
     parts = [_WRITTEN.get(name, f'"{name}": x.{name}') for name in names]
     if "run_id" not in names:
         parts.append('"run_id": ""')
-    return cast("Callable[[Any], dict[str, Any]]", eval(f"lambda x: {{{', '.join(parts)}}}"))
+    scope = {"encode_command": encode_command}
+    return cast("Callable[[Any], dict[str, Any]]", eval(f"lambda x: {{{', '.join(parts)}}}", scope))
 
 
 def _from_fields(cls: type[Any], names: list[str]) -> Callable[[dict[str, Any]], Any]:
@@ -234,8 +244,10 @@ def _from_fields(cls: type[Any], names: list[str]) -> Callable[[dict[str, Any]],
         "Position": Position,
         **{f"set_{name}": cls.__dict__[name].__set__ for name in names},
     }
-    if "runs" in names:
-        scope["RunStart"] = _run_start()
+    if "runs" in names or "out" in names or "origin" in names:
+        scope |= _records()
+    if "out" in names or "body" in names:
+        scope["decode_nested"] = _decode_nested
     lines = ["def from_fields(d):", "    x = new(cls)"]
     lines += [f"    set_{name}(x, {_READ.get(name, f'd[{name!r}]')})" for name in names]
     exec("\n".join([*lines, "    return x"]), scope)
@@ -246,11 +258,20 @@ _WRITTEN = {
     "source": '"src_topic_id": x.source.topic_id, "src_partition": x.source.partition, '
     '"src_offset": x.source.offset, "src_leader_epoch": x.source.leader_epoch',
     "runs": '"runs": [r._asdict() for r in x.runs]',
+    "out": '"out": [{"target": o.target, "n": o.n, "body": encode_command(o.body)} for o in x.out]',
+    "origin": '"from_shard": x.origin.shard, "from_n": x.origin.n',
+    "parent": '"parent_shard": x.parent.shard, "parent_run_id": x.parent.run_id, '
+    '"parent_step": x.parent.step',
+    "body": '"body": encode_command(x.body)',
 }
 _READ = {
     "source": 'Position(d["src_topic_id"], d["src_partition"], d["src_offset"],'
     ' d["src_leader_epoch"])',
     "runs": 'tuple(RunStart(**r) for r in d["runs"])',
+    "out": 'tuple(Out(o["target"], o["n"], decode_nested(o["body"])) for o in d["out"])',
+    "origin": 'Origin(d["from_shard"], d["from_n"])',
+    "parent": 'Parent(d["parent_shard"], d["parent_run_id"], d["parent_step"])',
+    "body": 'decode_nested(d["body"])',
 }
 _TEXTS = schemas.present()
 _BY_TYPE = _Kinds()
@@ -272,7 +293,8 @@ def _recorded() -> type[e.Recorded]:
 
 
 @cache
-def _run_start() -> type[e.RunStart]:
-    from stepfold.core.events import RunStart
+def _records() -> dict[str, Any]:
+    """The records that are nested in events."""
+    from stepfold.core.events import Origin, Out, Parent, RunStart
 
-    return RunStart
+    return {"RunStart": RunStart, "Out": Out, "Origin": Origin, "Parent": Parent}

@@ -23,6 +23,8 @@ from pydantic import TypeAdapter, ValidationError
 from stepfold.core.errors import PayloadError, StepFailed, StepfoldError
 from stepfold.core.outcomes import (
     CancelAsked,
+    ChildErrored,
+    ChildReturned,
     Outcome,
     SignalArrived,
     StepErrored,
@@ -288,6 +290,8 @@ class WorkflowInstance:
             case StepSucceeded(step=identity) | StepErrored(step=identity):
                 self._answer(identity, outcome)
             case SignalArrived(wait_id=identity) | WaitTimedOut(wait_id=identity):
+                self._answer(identity, outcome)
+            case ChildReturned(step=identity) | ChildErrored(step=identity):
                 self._answer(identity, outcome)
 
     def _answer(self, identity: str, outcome: Outcome) -> None:

@@ -42,7 +42,31 @@ class SignalCall:
     expires_at: int
 
 
-Call: TypeAlias = StepCall | SleepCall | SignalCall
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildCall:
+    """Starts another run; app is empty for the run's own. `encode_input` raises PayloadError."""
+
+    step: str
+    app: str
+    workflow: str
+    encode_input: Callable[[], bytes]
+    is_awaited: bool
+    expires_at: int  # 0: never
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventCall:
+    """Sends an event; app is empty for the run's own. `encode_data` raises PayloadError."""
+
+    step: str
+    app: str
+    name: str
+    event_id: str
+    key: str
+    encode_data: Callable[[], bytes]
+
+
+Call: TypeAlias = StepCall | SleepCall | SignalCall | ChildCall | EventCall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

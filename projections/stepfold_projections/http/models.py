@@ -73,7 +73,9 @@ class Error(BaseModel):
 
 
 class OpenWaitModel(BaseModel):
-    kind: str = Field(description="signal, or definition: the workflow is not deployed.")
+    kind: str = Field(
+        description="signal; child: a run that was started; definition: no worker has the workflow."
+    )
     name: str
     expires_at: datetime | None
 
@@ -136,13 +138,14 @@ class Step(BaseModel):
 
 class Wait(BaseModel):
     id: str
-    kind: str
+    kind: str = Field(description="signal, child, event or definition.")
     name: str
     status: WaitStatus
     opened_at: datetime
     ended_at: datetime | None
     expires_at: datetime | None
     value: Any
+    error: Error | None
 
 
 class Timer(BaseModel):
@@ -181,6 +184,11 @@ class KafkaPlace(BaseModel):
     offset: int
 
 
+class ParentModel(BaseModel):
+    id: str
+    step: str = Field(description="The step that waits for the result; empty: none does.")
+
+
 class RunDetail(RunSummary):
     input: Any
     output: Any
@@ -193,6 +201,7 @@ class RunDetail(RunSummary):
         description="Signals and requests that the run's owner did not take."
     )
     trigger: KafkaPlace = Field(description="The record that started the run.")
+    parent: ParentModel | None = Field(description="The run that started this one, if one did.")
     first_event: KafkaPlace
     last_event: KafkaPlace
 

@@ -62,7 +62,7 @@ def _summary(row: RunRow, now_ms: int) -> dict[str, Any]:
 
 
 def detail_of(trace: RunTrace, now_ms: int) -> m.RunDetail:
-    row, source = trace.row, trace.accepted.source
+    row, source, parent = trace.row, trace.accepted.source, trace.accepted.parent
     fields = _summary(row, now_ms)
     if trace.error is not None:
         fields["error"] = _error(trace.error)
@@ -89,8 +89,11 @@ def detail_of(trace: RunTrace, now_ms: int) -> m.RunDetail:
             for r in trace.rejections
         ],
         trigger=m.KafkaPlace(
-            topic=f"{row.app}.inbox", partition=source.partition, offset=source.offset
+            topic=f"{row.app}.{'control' if parent.run_id else 'inbox'}",
+            partition=source.partition,
+            offset=source.offset,
         ),
+        parent=m.ParentModel(id=parent.run_id, step=parent.step) if parent.run_id else None,
         first_event=m.KafkaPlace(
             topic=history, partition=row.partition, offset=row.accepted_offset
         ),
@@ -152,6 +155,7 @@ def _wait(wait: WaitTrace) -> m.Wait:
         ended_at=_time_or_none(wait.ended_at),
         expires_at=_time_or_none(wait.expires_at),
         value=_value(wait.value),
+        error=None if wait.error is None else _error(wait.error),
     )
 
 
