@@ -206,6 +206,10 @@ _SHARD_EVENTS = (
     e.IntakeRejected,
     e.RunDeduplicated,
     e.OutboxAcked,
+    e.CheckpointBegin,
+    e.RunSnapshot,
+    e.ShardSnapshot,
+    e.CheckpointEnd,
 )
 
 

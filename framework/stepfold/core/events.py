@@ -42,6 +42,8 @@ from stepfold.core.run_events import (
 from stepfold.core.shard_events import (
     NO_PARENT,
     NOWHERE,
+    CheckpointBegin,
+    CheckpointEnd,
     Claimed,
     Drained,
     IntakeGap,
@@ -54,8 +56,10 @@ from stepfold.core.shard_events import (
     Parent,
     RunAccepted,
     RunDeduplicated,
+    RunSnapshot,
     RunStart,
     ShardOpened,
+    ShardSnapshot,
 )
 
 FOLD_VERSION = 1
@@ -70,6 +74,10 @@ ShardEvent: TypeAlias = (
     | IntakeUnmatched
     | IntakeRejected
     | OutboxAcked
+    | CheckpointBegin
+    | RunSnapshot
+    | ShardSnapshot
+    | CheckpointEnd
 )
 RunEvent: TypeAlias = (
     AttemptStarted
@@ -134,6 +142,10 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     ChildResolved,
     EventSent,
     OutboxAcked,
+    CheckpointBegin,
+    RunSnapshot,
+    ShardSnapshot,
+    CheckpointEnd,
 )
 
 
@@ -158,6 +170,8 @@ __all__ = [
     "AttemptStarted",
     "AttemptTimedOut",
     "CancelRequested",
+    "CheckpointBegin",
+    "CheckpointEnd",
     "ChildRequested",
     "ChildResolved",
     "Claimed",
@@ -182,9 +196,11 @@ __all__ = [
     "RunParked",
     "RunPaused",
     "RunResumed",
+    "RunSnapshot",
     "RunStart",
     "ShardEvent",
     "ShardOpened",
+    "ShardSnapshot",
     "SignalBuffered",
     "SignalExpired",
     "StepCompleted",

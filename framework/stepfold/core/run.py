@@ -96,6 +96,8 @@ class Run:
     accepted_at: int
     deadline: int
     parent: e.Parent = e.NO_PARENT
+    base: int = -1
+    """Offset of its latest full record: its acceptance, or a snapshot (rule R22)."""
     status: RunStatus = RunStatus.OPEN
     paused: bool = False
     cancel_reason: str | None = None
@@ -111,7 +113,7 @@ class Run:
         return self.status >= RunStatus.COMPLETED
 
 
-def accepted(event: e.RunAccepted, start: e.RunStart, at: int) -> Run:
+def accepted(event: e.RunAccepted, start: e.RunStart, at: int, offset: int = -1) -> Run:
     """The run as it is when its trigger has been accepted."""
     return Run(
         run_id=start.run_id,
@@ -126,6 +128,7 @@ def accepted(event: e.RunAccepted, start: e.RunStart, at: int) -> Run:
         accepted_at=at,
         deadline=start.deadline,
         parent=event.parent,
+        base=offset,
     )
 
 

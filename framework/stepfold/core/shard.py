@@ -24,6 +24,7 @@ from stepfold.core.ids import (
 )
 from stepfold.core.run import Run, accepted
 from stepfold.core.run import evolve as evolve_run
+from stepfold.core.run_state import run_of
 
 DEDUPLICATION_MS = 24 * 3_600_000
 """How long an idempotency key or event id is remembered, from its first use, and the run id
@@ -111,6 +112,14 @@ class Outgoing:
 
 
 @dataclass(slots=True)
+class Parts:
+    """Parts of one snapshot, and the offset of the first."""
+
+    offset: int
+    states: list[bytes]
+
+
+@dataclass(slots=True)
 class Shard:
     chain: Chain = field(default_factory=Chain)
     opened: e.ShardOpened | None = None
@@ -120,6 +129,16 @@ class Shard:
     known: dict[str, Known] = field(default_factory=dict[str, Known])
     aliases: dict[str, Known] = field(default_factory=dict[str, Known])
     """Run ids of starts that were repetitions, and the first run of each."""
+    parts: dict[str, Parts] = field(default_factory=dict[str, Parts])
+    """Snapshots that are not whole yet, by run id; the shard's own under ""."""
+    lwm: int = -1
+    """From where a fold may begin, by the last checkpoint that was ended; -1: there is none."""
+    checkpoint_offset: int = -1
+    """Where that checkpoint ended."""
+    begun_at: int = 0
+    is_partial: bool = False
+    """Whether this fold began in the middle, at `begun_at`, and has not met the checkpoint that
+    shows that everything open has a full record behind it (rule R23)."""
     early: dict[str, list[Early]] = field(default_factory=dict[str, list[Early]])
     """Signals, cancels and the like of runs whose trigger is not accepted yet."""
     outbox: dict[str, Outgoing] = field(default_factory=dict[str, Outgoing])
@@ -176,7 +195,10 @@ def _note_out(shard: Shard, out: e.Out) -> None:
 
 
 def _outbox_acked(shard: Shard, event: e.OutboxAcked, at: int) -> None:
-    unacked = shard.outbox[event.target].unacked
+    outgoing = shard.outbox.get(event.target)
+    if outgoing is None:  # its intents were before the beginning of this fold
+        return
+    unacked = outgoing.unacked
     for n in list(unacked):  # in order: they were added by number
         if n > event.upto:
             break
@@ -217,7 +239,7 @@ def dedup_key(workflow: str, key: str) -> str:
 
 def _run_accepted(shard: Shard, event: e.RunAccepted, at: int) -> None:
     for start in event.runs:
-        run = accepted(event, start, at)
+        run = accepted(event, start, at, shard.chain.last_offset)
         shard.runs[start.run_id] = run
         for early in _take_early(shard, start.run_id):
             evolve_run(run, early.event, early.at, early.epoch)
@@ -271,6 +293,52 @@ def _intake_gap(shard: Shard, event: e.IntakeGap, at: int) -> None:
     shard.intake[event.topic_id, event.partition] = Accepted(event.to_offset, -1)
 
 
+def begin_at(shard: Shard, record: e.Recorded) -> None:
+    """Fold from this record on; it is proven, so its envelope tells how the chain stood."""
+    shard.chain = Chain(record.epoch, record.seq, record.offset - 1)
+    shard.begun_at = record.offset
+    shard.is_partial = True
+
+
+def _run_snapshot(shard: Shard, event: e.RunSnapshot, at: int) -> None:
+    whole = _whole(shard, event.run_id, event)
+    if whole is None:
+        return
+    run = shard.runs.get(event.run_id)
+    if run is None and shard.is_partial:
+        # Restored only where nothing is known: the owner's own runs stay the objects they are.
+        run = shard.runs[event.run_id] = run_of(b"".join(whole.states))
+    if run is not None:
+        run.base = whole.offset
+
+
+def _shard_snapshot(shard: Shard, event: e.ShardSnapshot, at: int) -> None:
+    whole = _whole(shard, "", event)
+    if whole is not None and shard.is_partial:
+        from stepfold.core.shard_state import restore_shard  # it restores what is defined here
+
+        restore_shard(shard, b"".join(whole.states))
+
+
+def _whole(shard: Shard, key: str, event: e.RunSnapshot | e.ShardSnapshot) -> Parts | None:
+    """The snapshot that this part completes; parts of one that is cut off are dropped."""
+    if event.part == 0:
+        shard.parts[key] = Parts(shard.chain.last_offset, [])
+    parts = shard.parts.get(key)
+    if parts is None or len(parts.states) != event.part:
+        return None
+    parts.states.append(event.state)
+    return shard.parts.pop(key) if len(parts.states) == event.parts else None
+
+
+def _checkpoint_ended(shard: Shard, event: e.CheckpointEnd, at: int) -> None:
+    shard.lwm = event.lwm
+    shard.checkpoint_offset = shard.chain.last_offset
+    shard.parts.clear()
+    if event.lwm >= shard.begun_at:
+        shard.is_partial = False
+
+
 def _nothing(shard: Shard, event: object, at: int) -> None:
     """The source position, applied before, is all there is to it."""
 
@@ -284,6 +352,10 @@ _EVOLVE: dict[type[e.Event], Callable[[Shard, Any, int], None]] = {
     e.IntakeUnmatched: _nothing,
     e.IntakeRejected: _rejected,
     e.OutboxAcked: _outbox_acked,
+    e.CheckpointBegin: _nothing,
+    e.RunSnapshot: _run_snapshot,
+    e.ShardSnapshot: _shard_snapshot,
+    e.CheckpointEnd: _checkpoint_ended,
     e.RunAccepted: _run_accepted,
     e.RunDeduplicated: _run_deduplicated,
 }

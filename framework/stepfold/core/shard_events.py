@@ -157,3 +157,39 @@ class OutboxAcked:
 
     target: str
     upto: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointBegin:
+    """Runs whose last full record is before this offset are written anew (rule R22)."""
+
+    lwm_target: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSnapshot:
+    """A part of a run's whole state; with the last part, the first one's offset is its base."""
+
+    run_id: str
+    part: int  # from 0
+    parts: int
+    state: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardSnapshot:
+    """A part of what the shard knows besides its runs."""
+
+    part: int  # from 0
+    parts: int
+    state: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointEnd:
+    """A fold may begin at `lwm`: behind it is a full record of all that is open here."""
+
+    lwm: int
+    shard_snapshot_offset: int
+    runs_written: int
+    state_bytes: int

@@ -48,6 +48,9 @@ class ShardHistory:
         if out:
             when_proven = partial(self._deliver, out)  # no event has both kinds of effect
         self.writer.append(event, at=now, tenant=tenant, when_proven=when_proven)
+        chain = self.shard.chain
+        chain.last_offset = self.writer.last_offset
+        chain.next_seq = self.writer.next_seq
         evolve(self.shard, event, now, self.writer.epoch)
 
     def append_all(self, events: Iterable[e.Event], run: Run) -> bool:

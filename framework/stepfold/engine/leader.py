@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from stepfold.core import decide, effects
 from stepfold.core import events as e
@@ -22,6 +22,7 @@ from stepfold.core.commands import Signal
 from stepfold.core.run import Run, RunStatus, StepStatus
 from stepfold.core.shard import Shard
 from stepfold.engine.attempts import Attempts
+from stepfold.engine.checkpoints import Checkpoints
 from stepfold.engine.children import Children
 from stepfold.engine.guard import Guard
 from stepfold.engine.history import ShardHistory
@@ -62,6 +63,7 @@ class Leader:
         writer: HistoryWriter,
         around: Surroundings,
         appender: Appender,
+        note_checkpoint: Callable[[int], None],
         guard: Guard,
     ) -> None:
         self.shard_id = shard_id
@@ -84,6 +86,12 @@ class Leader:
             guard=guard,
         )
         self.append = self.history.append
+        self.checkpoints = Checkpoints(
+            history=self.history,
+            guard=guard,
+            on_done=note_checkpoint,
+            events_between=around.events_between_checkpoints,
+        )
         self._live: dict[str, LiveRun] = {}
         self._wakes = Wakes(around.clock, guard(self._wake_id))
         self._attempts = Attempts(

@@ -22,7 +22,7 @@ from enum import Enum
 from stepfold.core import events as e
 from stepfold.core.errors import CodecError
 from stepfold.core.ids import NO_EPOCH, Epoch
-from stepfold.core.shard import Shard, Verdict, evolve
+from stepfold.core.shard import Shard, Verdict, begin_at, evolve
 from stepfold.engine.guard import Guard
 from stepfold.engine.intake import Intake
 from stepfold.engine.leader import Leader
@@ -144,12 +144,9 @@ class ShardOwner:
 
     async def _become_leader(self) -> bool:
         self.state = ShardState.FOLDING
-        self._shard, self._position = Shard(), 0
-        self._batches = batches = asyncio.Queue[Batch]()
         history = self._log.topics.history.name
-        self._log.reader.open(history, self.shard_id.partition, 0, batches.put_nowait)
         try:
-            await self._fold_until(lambda batch: batch.at_end)
+            await self._fold_all()
             self._check_opened()
             if not await self._hold_lease():
                 return False
@@ -165,9 +162,35 @@ class ShardOwner:
         await started
         return True
 
+    async def _fold_all(self) -> None:
+        """Fold to the end, from the last checkpoint if its hint holds (rule R23)."""
+        hint = await self._log.membership.checkpoint(self.shard_id.partition)
+        for start in (hint, 0) if hint else (0,):
+            self._open_history(start)
+            await self._fold_until(lambda batch: batch.at_end)
+            if not self._shard.is_partial:
+                return
+            logger.warning("no checkpoint ends behind it", extra=self._extra(offset=start))
+        raise ShardFaultError(
+            f"history of {self.shard_id} begins at {self._shard.begun_at}, and no checkpoint behind"
+            " that shows all open runs: records were deleted that were needed; restore the topic"
+        )
+
+    def _open_history(self, offset: int) -> None:
+        self._shard, self._position = Shard(), offset
+        self._batches = batches = asyncio.Queue[Batch]()
+        history, partition = self._log.topics.history.name, self.shard_id.partition
+        self._log.reader.open(history, partition, offset, batches.put_nowait)
+
     async def _fold_until(self, done: Callable[[Batch], bool]) -> None:
         while True:
             batch = await self._batches.get()
+            begin = batch.position if batch.position > self._position else 0
+            is_elsewhere = begin != self._position and self._shard.chain.last_offset < 0
+            if batch.error is not None and is_elsewhere:
+                # Trimmed up to there, or the hint is of another time: both show in the fold.
+                self._open_history(begin)
+                continue
             if batch.error is not None:
                 raise ShardFaultError(
                     f"history of {self.shard_id} cannot be read at {self._position}:"
@@ -183,6 +206,8 @@ class ShardOwner:
 
     def _fold(self, offset: int, value: bytes) -> None:
         recorded = decode_event(value, offset)
+        if offset > 0 and self._shard.chain.last_offset < 0:
+            begin_at(self._shard, recorded)
         verdict = self._shard.chain.judge(recorded)
         if verdict in (Verdict.APPLIES, Verdict.CLAIMS):
             evolve(self._shard, recorded.event, recorded.at, self._shard.chain.epoch)
@@ -290,6 +315,7 @@ class ShardOwner:
             writer=writer,
             around=self._around,
             appender=self._log.appender,
+            note_checkpoint=self._note_checkpoint,
             guard=guard,
         )
         if self._shard.opened is None:
@@ -303,6 +329,9 @@ class ShardOwner:
             intake.open()
         self.state = ShardState.LEADING
         logger.info("shard is led here", extra=self._extra(runs=len(self._shard.runs)))
+
+    def _note_checkpoint(self, lwm: int) -> None:
+        self._log.membership.note_checkpoint(self.shard_id.partition, lwm)
 
     def _opening(self) -> e.ShardOpened:
         topics = self._log.topics
@@ -327,6 +356,8 @@ class ShardOwner:
                     return self._uncertain.result()
                 for intake in self._intakes:
                     intake.relieve()
+                if self.leader is not None:
+                    self.leader.checkpoints.begin_if_due()
                 inbox = self._intakes[-1].position
                 leader = self.leader
                 if leader is not None and not leader.writer.unproven and inbox != committed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stepfold.engine.checkpoints import EVENTS_BETWEEN
 from stepfold.engine.clock import Clock
 from stepfold.engine.directory import Directory
 from stepfold.engine.executor import Executor
@@ -17,3 +18,4 @@ class Surroundings:
     executor: Executor
     directory: Directory
     worker_id: str
+    events_between_checkpoints: int = EVENTS_BETWEEN

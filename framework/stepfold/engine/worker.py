@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from stepfold.engine.checkpoints import EVENTS_BETWEEN
 from stepfold.engine.clock import BrokerClock, Clock
 from stepfold.engine.directory import Directory
 from stepfold.engine.executor import Executor
@@ -120,6 +121,7 @@ class Worker:
         worker_id: str,
         build: str = "",
         clock: Clock | None = None,
+        events_between_checkpoints: int = EVENTS_BETWEEN,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.journal = journal
@@ -129,6 +131,7 @@ class Worker:
             executor=Executor(loop),
             directory=Directory(journal.topics),
             worker_id=worker_id,
+            events_between_checkpoints=events_between_checkpoints,
         )
         self._apps = apps
         self._members: list[_AppMember] = []

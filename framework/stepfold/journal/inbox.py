@@ -79,6 +79,7 @@ class KafkaMembership:
         self._stale_loop_s = stale_loop_s
         self._consumer = Consumer(dict(config))
         self._topic = topic
+        self._history = f"{topic.removesuffix('.inbox')}.history"
         self._loop = loop
         self._listener: MembershipListener | None = None
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -112,13 +113,37 @@ class KafkaMembership:
             return Lease.UNKNOWN
 
     def commit(self, partition: int, inbox_offset: int) -> None:
-        place = TopicPartition(self._topic, partition, inbox_offset)
+        self._commit_soon(TopicPartition(self._topic, partition, inbox_offset))
 
+    def note_checkpoint(self, partition: int, history_offset: int) -> None:
+        self._commit_soon(TopicPartition(self._history, partition, history_offset))
+
+    async def checkpoint(self, partition: int) -> int | None:
+        answer: asyncio.Future[int | None] = self._loop.create_future()
+
+        def ask() -> None:
+            offset = self._committed_now(TopicPartition(self._history, partition))
+            self._call(lambda: None if answer.done() else answer.set_result(offset))
+
+        self._commands.put(ask)
+        try:
+            return await asyncio.wait_for(answer, LEASE_TIMEOUT_S)
+        except TimeoutError:
+            return None
+
+    def _commit_soon(self, place: TopicPartition) -> None:
         def commit() -> None:
             with contextlib.suppress(KafkaException, RuntimeError):
                 self._consumer.commit(offsets=[place], asynchronous=True)
 
         self._commands.put(commit)
+
+    def _committed_now(self, place: TopicPartition) -> int | None:
+        try:
+            (present,) = self._consumer.committed([place], timeout=LEASE_TIMEOUT_S)
+        except (KafkaException, RuntimeError):
+            return None
+        return present.offset if present.error is None and present.offset >= 0 else None
 
     async def close(self, leave: bool = False) -> None:
         """A static member keeps its place, for its return within the session timeout.

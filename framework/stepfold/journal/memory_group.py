@@ -48,6 +48,13 @@ class MemoryMembership:
         if self.group.members.get(self.member) is self:
             self.group.committed[partition] = inbox_offset
 
+    async def checkpoint(self, partition: int) -> int | None:
+        return self.group.checkpoints.get(partition)
+
+    def note_checkpoint(self, partition: int, history_offset: int) -> None:
+        if self.group.members.get(self.member) is self:
+            self.group.checkpoints[partition] = history_offset
+
     async def close(self, leave: bool = False) -> None:
         """`leave` makes no difference here: nobody waits for a session to expire."""
         self.group.remove(self.member, told=False)
@@ -85,6 +92,7 @@ class MemoryGroup:
         self.members: dict[str, MemoryMembership] = {}
         self.owner_of: dict[int, str] = {}
         self.committed: dict[int, int] = {}
+        self.checkpoints: dict[int, int] = {}
         self._partitions = partitions
         self._moving: set[int] = set()
         self._pinned: dict[int, str] = {}

@@ -125,6 +125,14 @@ class Membership(Protocol):
         """For lag dashboards only: intake starts at the folded position, never at this one."""
         ...
 
+    async def checkpoint(self, partition: int) -> int | None:
+        """The offset of the history that was noted last; only a hint, for whoever folds next."""
+        ...
+
+    def note_checkpoint(self, partition: int, history_offset: int) -> None:
+        """Keep the hint beside the group's offsets (rule R25)."""
+        ...
+
     async def close(self, leave: bool = False) -> None:
         """`leave`: not to come back under this name, so let the others have the shards now."""
         ...

@@ -75,6 +75,11 @@ class HistoryWriter:
         """Events that were appended and are not proven yet."""
         return self.next_seq - 1 - self.proven_seq
 
+    @property
+    def last_offset(self) -> int:
+        """Where the last event that was appended has to land."""
+        return self.epoch.offset + self.next_seq
+
     def append(
         self, event: Event, *, at: int, tenant: str, when_proven: WhenProven | None = None
     ) -> None:
