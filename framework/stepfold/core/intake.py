@@ -14,7 +14,7 @@ from typing import TypeAlias, TypeVar
 from stepfold.core import commands as c
 from stepfold.core import events as e
 from stepfold.core.decide import NO_POSITION, wait_for
-from stepfold.core.ids import Position, parse_run_id, short_topic_id
+from stepfold.core.ids import RUN_ID_WIDTH, Position, parse_run_id, short_topic_id
 from stepfold.core.run import Run, RunStatus
 from stepfold.core.shard import Shard, dedup_key
 
@@ -24,6 +24,8 @@ SIGNALS_WAITING_MAX = 1_000
 """Signals of one run that nobody waits for; further ones are rejected, visibly."""
 EARLY_RUNS_MAX = 10_000
 """Runs of one shard for which commands came before their trigger."""
+REASON_MAX = 2_000
+"""Characters of a reason: a report on bad data may be larger than the data, and than an event."""
 
 Request: TypeAlias = c.Signal | c.Cancel | c.Pause | c.Resume
 
@@ -204,12 +206,15 @@ def rejected(
     sha256: str = "",
     origin: e.Origin = e.NOWHERE,
 ) -> e.IntakeRejected:
-    """dlq: the topic, partition and offset of the copy; empty when the record was readable."""
+    """dlq: the topic, partition and offset of the copy; empty when the record was readable.
+
+    What is too long for a run id is none, and would be written three times over.
+    """
     topic, partition, offset = dlq
     return e.IntakeRejected(
         source=source,
-        run_id=run_id,
-        reason=reason,
+        run_id=run_id if len(run_id) <= RUN_ID_WIDTH else "",
+        reason=reason if len(reason) <= REASON_MAX else f"{reason[:REASON_MAX]}…",
         dlq_topic=topic,
         dlq_partition=partition,
         dlq_offset=offset,

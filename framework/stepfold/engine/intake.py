@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from stepfold.core import commands as c
 from stepfold.core import events as e
 from stepfold.core import intake
-from stepfold.core.errors import CodecError
+from stepfold.core.errors import CodecError, PayloadTooLargeError
 from stepfold.core.ids import Position, run_id_of, short_topic_id
 from stepfold.engine.guard import Guard
 from stepfold.engine.leader import Leader
@@ -99,7 +99,7 @@ class Intake:
                 continue
             try:
                 self._take_one(record)
-            except CodecError as error:
+            except (CodecError, PayloadTooLargeError) as error:
                 self._flush_unmatched()
                 self._copy_to_dlq(record, str(error))
         if self._leader.writer.is_certain:

@@ -9,6 +9,7 @@ from stepfold.core.retry import Retry
 from stepfold.core.run import Run
 from stepfold.core.shard import Shard
 from stepfold.engine.executor import PAYLOAD_BYTES_MAX, Ended, Failed, Succeeded, TimedOut
+from stepfold.engine.failures import bounded
 from stepfold.sdk.calls import Cancelled, Completed, End, Errored, Parked
 
 DEFINITION_WAIT = "definition"
@@ -69,15 +70,16 @@ def ending(shard: Shard, run: Run, end: End) -> e.Event:
             out = resolution(shard, run, "cancelled", error=error)
             return e.RunCancelled(run_id=run.run_id, reason=reason, out=out)
         case Parked():
-            return decide.park(run, "definition_changed", end.message, end.step)
+            return decide.park(run, "definition_changed", bounded(end.message), end.step)
 
 
 def _failed(shard: Shard, run: Run, error_type: str, message: str, stack: str) -> e.RunFailed:
+    message = bounded(message)
     return e.RunFailed(
         run_id=run.run_id,
         error_type=error_type,
         error_message=message,
-        error_stack=stack,
+        error_stack=bounded(stack),
         out=resolution(shard, run, "failed", error=(error_type, message)),
     )
 

@@ -24,6 +24,7 @@ NAME_MAX = 512
 PAYLOAD_BYTES_MAX = 900_000
 """The data of an event as JSON: what fits into one record of the history (rule R20)."""
 REASON_MAX = 2_000
+ENCODING_SHOWN_MAX = 40
 CLOUD_EVENTS_JSON = "application/cloudevents+json"
 CLOUD_EVENTS_BATCH = "application/cloudevents-batch"
 REGISTRY_FRAMING = 0  # the first byte of what a schema registry's serialisers write
@@ -50,6 +51,22 @@ def read_trigger(record: LogRecord) -> Trigger:
     return _trigger(record, body.get("name"), body.get("id"), body.get("data"), "name")
 
 
+def unreadable_payload(payload: bytes, encoding: str, key_id: str) -> str | None:
+    """Why the payload of an Avro record cannot be taken; None: it can."""
+    if key_id:
+        return "the payload is sealed, and this version of stepfold opens none"
+    if encoding == "none" and not payload:
+        return None
+    if encoding != "json":
+        shown = repr(encoding[:ENCODING_SHOWN_MAX])
+        return f"the payload is of encoding {shown}, and this version of stepfold takes json only"
+    try:
+        pydantic_core.from_json(payload, allow_inf_nan=False)
+    except ValueError as error:
+        return f"the payload is not JSON: {error}"
+    return None
+
+
 def dlq_headers(record: LogRecord, reason: str) -> Headers:
     """The record's own headers, and where it came from and why it is here."""
     ours: Headers = [
@@ -73,6 +90,9 @@ def _avro_trigger(record: LogRecord, value: bytes) -> Trigger:
     if not isinstance(command, Trigger):
         kind = type(command).__name__
         raise CodecError(f"a {kind} belongs on the control topic, not on the inbox")
+    refusal = unreadable_payload(command.payload, command.payload_encoding, command.key_id)
+    if refusal is not None:
+        raise CodecError(refusal)
     if not command.id and not command.workflow:
         command = replace(command, id=_id_of_place(record))
     return _checked(command)
