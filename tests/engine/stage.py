@@ -19,6 +19,7 @@ from stepfold.core import commands as c
 from stepfold.core import events as e
 from stepfold.core.ids import run_id_of, short_topic_id
 from stepfold.core.shard import Chain
+from stepfold.engine.checkpoints import EVENTS_BETWEEN
 from stepfold.engine.owner import ShardState
 from stepfold.engine.worker import Worker
 from stepfold.journal.codec import decode_event, encode_command
@@ -61,6 +62,10 @@ class Stage:
         self.topics = self.cluster.create_app(APP, 1)
         self.members: list[Member] = []
         self.troubles: list[str] = []
+        self.events_between_checkpoints = EVENTS_BETWEEN
+        self._decoded: list[e.Recorded] = []
+        self._counting: list[e.Recorded] = []
+        self._chain = Chain()
         self._signals = itertools.count(1)
         self._changed = asyncio.Event()
         self.cluster.log(self.topics.history.name, 0).watchers.add(self._changed.set)
@@ -71,7 +76,12 @@ class Stage:
     def join(self, name: str = "worker", app: App | None = None) -> Member:
         """Another worker process."""
         journal = MemoryJournal(self.cluster, name)
-        worker = Worker(journal, [app or self.app], worker_id=name)
+        worker = Worker(
+            journal,
+            [app or self.app],
+            worker_id=name,
+            events_between_checkpoints=self.events_between_checkpoints,
+        )
         working = asyncio.get_running_loop().create_task(
             worker.run(ready=lambda: None, stopping=asyncio.Event())
         )
@@ -124,15 +134,32 @@ class Stage:
         topic = short_topic_id(self.topics.inbox.topic_id)
         return run_id_of(trigger.partition, topic, trigger.offset, number)
 
+    def run_id_after(self, records: int) -> str:
+        """The id of the run that a trigger will become, so many records later."""
+        end = len(self.cluster.records(self.topics.inbox.name, 0))
+        return run_id_of(0, short_topic_id(self.topics.inbox.topic_id), end + records)
+
     # What the log says
 
     @property
     def history(self) -> list[e.Recorded]:
-        """The records that count."""
-        chain = Chain()
-        records = self.cluster.records(self.topics.history.name, 0)
-        decoded = [decode_event(record.value or b"", record.offset) for record in records]
-        return [record for record in decoded if chain.admit(record)]
+        """The records that count, those that were deleted since included."""
+        self._read_on()
+        return self._counting
+
+    @property
+    def decoded(self) -> list[e.Recorded]:
+        """All records, those that do not count as well."""
+        self._read_on()
+        return self._decoded
+
+    def _read_on(self) -> None:
+        log = self.cluster.log(self.topics.history.name, 0)
+        for record in log.records[max(0, len(self._decoded) - log.low) :]:
+            recorded = decode_event(record.value or b"", record.offset)
+            self._decoded.append(recorded)
+            if self._chain.admit(recorded):
+                self._counting.append(recorded)
 
     @property
     def dlq(self) -> list[LogRecord]:

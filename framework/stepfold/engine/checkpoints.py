@@ -23,6 +23,9 @@ EVENTS_BETWEEN = 100_000
 """Events after which a checkpoint is due: it bounds what a new owner folds."""
 EVENTS_PER_OPEN_RUN = 4
 """With many open runs it is due later, or they would be written all the time."""
+SPANS_KEPT = 3
+"""A run that stays open is written anew with every third checkpoint or so; what a new owner
+folds is at most so many spans and one."""
 ACTIVE_MS_BETWEEN = 5 * 60_000
 EVENTS_WORTH_IT = 1_000
 """After that time, a checkpoint is due if there were so many events."""
@@ -65,7 +68,7 @@ class Checkpoints:
 
     def _begin(self, now: int) -> None:
         shard = self._history.shard
-        target = max(0, shard.chain.last_offset - self._span(shard))
+        target = max(0, shard.chain.last_offset - SPANS_KEPT * self._span(shard))
         self._begun_ms, self._runs, self._bytes = now, 0, 0
         self._history.append(e.CheckpointBegin(lwm_target=target))
         self._waiting = deque(r.run_id for r in shard.runs.values() if r.base < target)

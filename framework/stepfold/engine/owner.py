@@ -383,7 +383,8 @@ class ShardOwner:
             )
 
     def _stop_leading(self) -> None:
-        self.state = ShardState.LIMBO
+        if self.state is not ShardState.FAULTED:
+            self.state = ShardState.LIMBO
         for intake in self._intakes:
             intake.close()
         self._intakes = []

@@ -159,12 +159,12 @@ class Worker:
             await self._close()
             watch.close()
 
+    def owners(self) -> list[ShardOwner]:
+        """Of the shards that this process is a candidate for."""
+        return [owned.owner for member in self._members for owned in member.owned.values()]
+
     def states(self) -> Mapping[ShardId, ShardState]:
-        return {
-            owned.owner.shard_id: owned.owner.state
-            for member in self._members
-            for owned in member.owned.values()
-        }
+        return {owner.shard_id: owner.state for owner in self.owners()}
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str = "") -> asyncio.Task[None]:
         """A task of this worker; one that fails ends the worker."""
