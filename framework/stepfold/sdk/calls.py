@@ -10,6 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from stepfold.core.outcomes import (
+    Outcome,
+    SignalArrived,
+    StepErrored,
+    StepSucceeded,
+    TimerElapsed,
+    WaitTimedOut,
+)
 from stepfold.core.retry import Retry
 
 
@@ -43,6 +51,21 @@ class SignalCall:
 
 
 Call: TypeAlias = StepCall | SleepCall | SignalCall
+
+
+ANSWERS: dict[type[Outcome], type[Call]] = {
+    StepSucceeded: StepCall,
+    StepErrored: StepCall,
+    TimerElapsed: SleepCall,
+    SignalArrived: SignalCall,
+    WaitTimedOut: SignalCall,
+}
+"""Which calls an outcome can answer."""
+WORDS: dict[type[Call], str] = {
+    StepCall: "a step",
+    SleepCall: "a sleep",
+    SignalCall: "a wait for a signal",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

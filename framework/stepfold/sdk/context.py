@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import MutableMapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from stepfold.sdk.event import Event
@@ -51,6 +51,21 @@ class RunInfo:
     event: Event[Any]
     idempotency_key: str
     logger: RunLogger
+
+    def in_step(self, step: str, attempt: int) -> RunInfo:
+        """What an attempt of one of the run's steps sees."""
+        ids: dict[str, object] = {
+            "run_id": self.id,
+            "workflow": self.workflow,
+            "step": step,
+            "attempt": attempt,
+        }
+        return replace(
+            self,
+            attempt=attempt,
+            idempotency_key=f"{self.id}:{step}",
+            logger=RunLogger(ids),
+        )
 
 
 @dataclass(frozen=True, slots=True)
