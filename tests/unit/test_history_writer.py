@@ -9,39 +9,11 @@ import pytest
 from stepfold.core import events as e
 from stepfold.core.errors import PayloadTooLargeError
 from stepfold.core.ids import Epoch
-from stepfold.journal.codec import decode_event
-from stepfold.journal.port import Headers, Report, ReportSink
 from stepfold.journal.writer import IN_FLIGHT_MAX, HistoryWriter
 from tests.unit import core_samples as given
+from tests.unit.recording_appender import RecordingAppender
 
 EPOCH = Epoch(100, 7)
-
-
-class RecordingAppender:
-    """Holds what was appended until the test reports on it."""
-
-    def __init__(self) -> None:
-        self.values: list[bytes] = []
-        self.sinks: list[ReportSink] = []
-
-    def append(
-        self,
-        topic: str,
-        partition: int,
-        key: bytes,
-        value: bytes,
-        headers: Headers,
-        on_report: ReportSink,
-    ) -> None:
-        self.values.append(value)
-        self.sinks.append(on_report)
-
-    def report(self, number: int, offset: int | None, error: str | None = None) -> None:
-        self.sinks[number](Report(offset, 1_000, error))
-
-    @property
-    def seqs(self) -> list[int]:
-        return [decode_event(value, 0).seq for value in self.values]
 
 
 class Desk:

@@ -9,18 +9,19 @@ The same code serves the live run and the replay; an outcome whose call is not m
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import random
-import traceback
 import uuid
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from stepfold.core.errors import PayloadError, StepFailed, StepfoldError
+from stepfold.core.errors import PayloadError, StepFailed
 from stepfold.core.outcomes import (
     CancelAsked,
     ChildErrored,
@@ -34,6 +35,8 @@ from stepfold.core.outcomes import (
 )
 from stepfold.core.retry import Retry
 from stepfold.sdk.calls import (
+    ANSWERS,
+    WORDS,
     Call,
     Cancelled,
     Completed,
@@ -47,13 +50,16 @@ from stepfold.sdk.calls import (
 )
 from stepfold.sdk.context import CURRENT, RunInfo, RunLogger, Scope
 from stepfold.sdk.event import Event
-from stepfold.sdk.loop import new_run_loop
-from stepfold.sdk.payload import decode, encode, encode_as, result_adapter
+from stepfold.sdk.failures import bounded, failure_of
+from stepfold.sdk.loop import is_loop_timer, new_run_loop
+from stepfold.sdk.names import STEPS_MAX, Names, TooManyStepsError
+from stepfold.sdk.payload import decode, encode, encode_as, read, result_adapter, type_name
 from stepfold.sdk.workflow import WorkflowDefinition
 
-STEPS_MAX = 10_000
-"""Steps, sleeps and waits of one run."""
-STACK_FRAMES_MAX = 20
+VALUES = (StepSucceeded, SignalArrived, ChildReturned)
+"""Outcomes that give the code a value."""
+CLOSING_ROUNDS_MAX = 10
+"""Times that code may swallow its cancellation when a run is dropped."""
 
 
 class WorkflowInstance:
@@ -71,7 +77,7 @@ class WorkflowInstance:
     ) -> None:
         self.definition = definition
         self._event_data = event_data
-        self._loop = new_run_loop(started_at)
+        self._loop = new_run_loop(started_at, run_id, self._report)
         self._run = RunInfo(
             id=run_id,
             app=app,
@@ -84,12 +90,11 @@ class WorkflowInstance:
             idempotency_key=run_id,
             logger=RunLogger({"run_id": run_id, "workflow": definition.name}),
         )
+        self._loop.context.run(CURRENT.set, Scope(self._run, self))
         self._main: asyncio.Task[Any] | None = None
-        self._waiting: dict[str, asyncio.Future[Any]] = {}
-        self._adapters: dict[str, TypeAdapter[Any]] = {}
+        self._asked: dict[str, _Asked] = {}
         self._unclaimed: dict[str, Outcome] = {}
-        self._used: dict[str, int] = {}
-        self._identities: set[str] = set()
+        self._names = Names()
         self._calls: list[Call] = []
         self._abandoned: list[str] = []
         self._end: End | None = None
@@ -102,68 +107,48 @@ class WorkflowInstance:
         """None is the first activation. After one with an `end`, the instance is to be closed."""
         self._run.logger.is_muted = replaying
         self._calls, self._abandoned = [], []
+        timers: dict[str, int] = {}
         try:
-            if outcome is None:
-                self._start()
-            else:
-                self._loop.advance_to(outcome.at)
-                self._hand_over(outcome)
-            self._loop.run_until_blocked()
-        except RuntimeError as error:
-            self._end = _errored(error)
+            self._loop.run(self._start if outcome is None else partial(self._hand_over, outcome))
+            self._end = self._end or self._ending()
+            timers = self._loop.pending_timers()
+        except BaseException as error:  # noqa: BLE001 - SystemExit of a task and all else is its end
+            self._end = self._end or _errored(error)
         return Completion(
-            calls=tuple(self._calls),
+            calls=() if self._end else tuple(self._calls),
             abandoned=tuple(self._abandoned),
-            timers=self._loop.pending_timers(),
-            end=self._ending(),
+            timers=timers,
+            end=self._end,
         )
 
     def step_context(self, step: str, attempt: int) -> contextvars.Context:
         """The context in which an attempt runs: `current_run()` knows it."""
-        run = self._run
-        info = RunInfo(
-            id=run.id,
-            app=run.app,
-            workflow=run.workflow,
-            tenant=run.tenant,
-            attempt=attempt,
-            event=run.event,
-            idempotency_key=f"{run.id}:{step}",
-            logger=RunLogger(
-                {"run_id": run.id, "workflow": run.workflow, "step": step, "attempt": attempt}
-            ),
-        )
         context = contextvars.Context()
-        context.run(CURRENT.set, Scope(info, None))
+        context.run(CURRENT.set, Scope(self._run.in_step(step, attempt), None))
         return context
 
     def refusal_of(self, wait_id: str, payload: bytes) -> str | None:
         """Why a signal's payload is not what the open wait declares; None: it is, or unknown."""
-        adapter = self._adapters.get(wait_id)
-        if adapter is None:
+        asked = self._asked.get(wait_id)
+        if asked is None or asked.adapter is None:
             return None
         try:
-            adapter.validate_json(payload or b"null")
-        except ValidationError as error:
+            read(asked.adapter, payload)
+        except PayloadError as error:
             return f"the payload is not what {wait_id!r} waits for: {error}"
         return None
 
     def close(self) -> None:
         """Drop the code where it stands; its `finally` blocks run, but get nothing any more."""
-        tasks = self._loop.living_tasks()
+        self._run.logger.is_muted = True
         self._end = self._end or Cancelled(reason="")
         for _ in range(CLOSING_ROUNDS_MAX):
-            if not tasks:
+            with contextlib.suppress(BaseException):  # what dropped code raises concerns nobody
+                self._loop.run(self._give_up_tasks)
+            if not self._loop.living_tasks():
                 break
-            for task in tasks:
-                task.cancel()
-            try:
-                self._loop.run_until_blocked()
-            except RuntimeError:
-                break
-            tasks = [t for t in tasks if not t.done()]
-        for task in tasks:
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
+        for task in self._loop.living_tasks():
+            self._drop(task)
         if self._main is not None and self._main.done() and not self._main.cancelled():
             self._main.exception()  # looked at, so that asyncio does not complain
         self._loop.close()
@@ -180,13 +165,15 @@ class WorkflowInstance:
         retry: Retry | None,
         timeout_ms: int | None,
         key: str | None,
+        is_declared: bool,
     ) -> asyncio.Future[Any]:
-        step = self._identify(name, key)
+        """is_declared: the name is that of a function with @step, and no other may have it."""
+        self._names.check_function(name, function, is_declared)
         adapter = result_adapter(function)
-        self._adapters[step] = adapter
+        step = self._names.identity(name, key)
         call = StepCall(
             step=step,
-            function=function,
+            function=self.definition.stand_ins.get(name, function),
             args=args,
             kwargs=kwargs,
             retry=retry or self.definition.retry,
@@ -196,19 +183,27 @@ class WorkflowInstance:
             ),
             encode_result=lambda value: encode_as(adapter, value, f"the result of step {step!r}"),
         )
-        return self._ask(step, call)
+        return self._ask(step, adapter, call)
 
     def call_sleep(self, name: str, due: int) -> asyncio.Future[Any]:
-        timer_id = self._identify(name, None)
-        return self._ask(timer_id, SleepCall(timer_id=timer_id, due=due))
+        return self.call(name, None, lambda timer_id: SleepCall(timer_id=timer_id, due=due))
 
     def call_signal(
         self, name: str, adapter: TypeAdapter[Any], timeout_ms: int | None
     ) -> asyncio.Future[Any]:
-        wait_id = self._identify(name, None)
-        self._adapters[wait_id] = adapter
         expires_at = 0 if timeout_ms is None else self.now_ms() + timeout_ms
-        return self._ask(wait_id, SignalCall(wait_id=wait_id, name=name, expires_at=expires_at))
+        return self.call(
+            name,
+            adapter,
+            lambda wait_id: SignalCall(wait_id=wait_id, name=name, expires_at=expires_at),
+        )
+
+    def call(
+        self, name: str, adapter: TypeAdapter[Any] | None, call_of: Callable[[str], Call]
+    ) -> asyncio.Future[Any]:
+        """call_of: makes the call when its identity is known."""
+        identity = self._names.identity(name, None)
+        return self._ask(identity, adapter, call_of(identity))
 
     def now_ms(self) -> int:
         return round(self._loop.time() * 1_000)
@@ -229,44 +224,26 @@ class WorkflowInstance:
         return sha256(f"{self._run.id}:{self._drawn}".encode()).digest()
 
     def _start(self) -> None:
-        definition = self.definition
-        arguments: tuple[Any, ...] = ()
-        if definition.takes_input:
-            try:
-                data = definition.input_adapter.validate_json(self._event_data or b"null")
-            except ValidationError as error:
-                self._end = Errored(
-                    error_type="ValidationError",
-                    error_message=f"invalid input of workflow {definition.name!r}: {error}",
-                    error_stack="",
-                )
-                return
-            arguments = (data,)
-            if definition.takes_event:
-                arguments = (self._run.event.model_copy(update={"data": data}),)
-        context = contextvars.Context()
-        context.run(CURRENT.set, Scope(self._run, self))
-        work = _caught(definition.function(*arguments))
-        self._main = self._loop.create_task(work, name=self._run.id, context=context)
+        try:
+            arguments = self.definition.arguments(self._run.event, self._event_data)
+        except PayloadError as error:
+            message = f"invalid input of workflow {self.definition.name!r}: {error}"
+            self._end = Errored(error_type="InvalidInput", error_message=message, error_stack="")
+            return
+        work = _caught(self.definition.function(*arguments))
+        self._main = self._loop.create_task(work, name=self._run.id, context=self._loop.context)
 
-    def _identify(self, name: str, key: str | None) -> str:
-        """The identity of the call: its name and how often it was used, or its key."""
-        if key is not None:
-            identity = f"{name}[{key}]"
-            if identity in self._identities:
-                raise ValueError(f"step {name!r} was called twice with key {key!r} in one run")
-        else:
-            self._used[name] = count = self._used.get(name, 0) + 1
-            identity = name if count == 1 else f"{name}#{count}"
-        if len(self._identities) >= STEPS_MAX:
-            raise TooManyStepsError
-        self._identities.add(identity)
-        return identity
-
-    def _ask(self, identity: str, call: Call) -> asyncio.Future[Any]:
+    def _ask(
+        self, identity: str, adapter: TypeAdapter[Any] | None, call: Call
+    ) -> asyncio.Future[Any]:
         future = self._loop.create_future()
+        if len(self._names) > STEPS_MAX:
+            # Not raised: a loop that catches everything would go on calling for ever.
+            self._end = self._end or _errored(TooManyStepsError())
+        if self._end is not None:
+            return future  # of a run that is over: it is never done
+        self._asked[identity] = _Asked(future, type(call), adapter)
         outcome = self._unclaimed.pop(identity, None)
-        self._waiting[identity] = future
         if outcome is not None:
             self._answer(identity, outcome)
             return future
@@ -275,67 +252,97 @@ class WorkflowInstance:
         return future
 
     def _gave_up(self, identity: str, future: asyncio.Future[Any]) -> None:
-        if future.cancelled() and self._waiting.pop(identity, None) is not None:
+        if future.cancelled() and self._asked.pop(identity, None) is not None:
             self._abandoned.append(identity)
 
+    def _give_up_tasks(self) -> None:
+        for task in self._loop.living_tasks():
+            task.cancel()
+        self._loop.close_dropped()
+
+    def _drop(self, task: asyncio.Task[Any]) -> None:
+        """It swallows cancellation; closed here, it does not run on in a collector's hands."""
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        code: Any = task.get_coro()
+        with contextlib.suppress(BaseException):
+            self._loop.run(partial(self._loop.context.copy().run, code.close))
+
     def _hand_over(self, outcome: Outcome) -> None:
+        self._loop.advance_to(outcome.at)
         match outcome:
             case CancelAsked(reason=reason):
                 self._cancel_reason = reason
                 if self._main is not None:
                     self._main.cancel()
-            case TimerElapsed(timer_id=timer_id):
-                if not self._loop.fire(timer_id):
-                    self._answer(timer_id, outcome)
+            case TimerElapsed(timer_id=timer_id) if is_loop_timer(timer_id):
+                self._loop.fire_earliest(outcome.at)
             case StepSucceeded(step=identity) | StepErrored(step=identity):
-                self._answer(identity, outcome)
-            case SignalArrived(wait_id=identity) | WaitTimedOut(wait_id=identity):
                 self._answer(identity, outcome)
             case ChildReturned(step=identity) | ChildErrored(step=identity):
                 self._answer(identity, outcome)
+            case SignalArrived(wait_id=identity) | WaitTimedOut(wait_id=identity):
+                self._answer(identity, outcome)
+            case TimerElapsed(timer_id=identity):
+                self._answer(identity, outcome)
 
     def _answer(self, identity: str, outcome: Outcome) -> None:
-        future = self._waiting.pop(identity, None)
-        if future is None:
+        asked = self._asked.pop(identity, None)
+        if asked is None:
             self._unclaimed[identity] = outcome
+        elif asked.future.done():
             return
-        if future.done():
-            return
-        match outcome:
-            case StepErrored():
-                future.set_exception(
-                    StepFailed(
-                        outcome.step,
-                        outcome.attempts,
-                        outcome.error_type,
-                        outcome.error_message,
-                        outcome.error_stack,
-                    )
+        elif asked.kind not in ANSWERS[type(outcome)]:
+            was, now = WORDS[ANSWERS[type(outcome)][0]], WORDS[asked.kind]
+            self._park(identity, f"{identity!r} was {was} and is {now} in the code now")
+        elif isinstance(outcome, StepErrored):
+            asked.future.set_exception(
+                StepFailed(
+                    outcome.step,
+                    outcome.attempts,
+                    outcome.error_type,
+                    outcome.error_message,
+                    outcome.error_stack,
                 )
-            case StepSucceeded() | SignalArrived():
-                self._answer_value(identity, future, outcome.payload)
-            case _:
-                future.set_result(None)
+            )
+        elif isinstance(outcome, ChildErrored):
+            asked.future.set_exception(
+                StepFailed(outcome.step, 1, outcome.error_type, outcome.error_message)
+            )
+        elif isinstance(outcome, VALUES) and asked.adapter is not None:
+            self._answer_value(identity, asked.future, asked.adapter, outcome.payload)
+        else:
+            asked.future.set_result(None)
 
-    def _answer_value(self, identity: str, future: asyncio.Future[Any], payload: bytes) -> None:
+    def _answer_value(
+        self,
+        identity: str,
+        future: asyncio.Future[Any],
+        adapter: TypeAdapter[Any],
+        payload: bytes,
+    ) -> None:
         try:
-            value = self._adapters.pop(identity).validate_json(payload or b"null")
-        except ValidationError as error:
-            # The author's code must not be able to catch this and take another branch.
-            self._end = Parked(
-                step=identity,
-                message=f"the recorded result of {identity!r} is not of the type that the code"
-                f" declares now: {error}; deploy code that takes it, then resume the run",
+            value = read(adapter, payload)
+        except PayloadError as error:
+            self._park(
+                identity,
+                f"the recorded result of {identity!r} is not what the code declares now, "
+                f"{type_name(adapter)}: {error}",
             )
             return
         future.set_result(value)
 
+    def _park(self, identity: str, difference: str) -> None:
+        """An end, not an exception: the author's code must not catch it and take another branch."""
+        message = f"{difference}; deploy code that takes what is recorded, then resume the run"
+        self._end = self._end or Parked(step=identity, message=bounded(message))
+
     def _ending(self) -> End | None:
-        if self._end is not None or self._main is None or not self._main.done():
-            return self._end
-        error: BaseException | None = self._main.result()[1]
+        if self._main is None or not self._main.done():
+            return None
+        error: BaseException | None
+        value, error = self._main.result()
         if error is None:
-            return self._completed(self._main.result()[0])
+            return self._completed(value)
         if isinstance(error, asyncio.CancelledError) and self._cancel_reason is not None:
             return Cancelled(reason=self._cancel_reason)
         return _errored(error)
@@ -347,19 +354,21 @@ class WorkflowInstance:
         except PayloadError as error:
             return _errored(error)
 
-
-CLOSING_ROUNDS_MAX = 10
-"""Times that code may swallow its cancellation when a run is dropped."""
-
-
-class TooManyStepsError(StepfoldError):
-    """A run made more calls than one run may."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            f"too_many_steps: the run made {STEPS_MAX} calls (steps, sleeps and waits), the limit;"
-            " split the work into several runs"
+    def _report(self, context: dict[str, Any]) -> None:
+        """What asyncio tells of errors that nobody awaits."""
+        self._run.logger.error(
+            "workflow code failed where nothing awaits it",
+            exc_info=context.get("exception"),
+            extra={"what": context.get("message", "")},
         )
+
+
+class _Asked(NamedTuple):
+    """A call that the code awaits."""
+
+    future: asyncio.Future[Any]
+    kind: type[Call]
+    adapter: TypeAdapter[Any] | None
 
 
 async def _caught(work: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
@@ -371,10 +380,9 @@ async def _caught(work: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | 
 
 
 def _errored(error: BaseException) -> Errored:
+    failure = failure_of(error)
     return Errored(
-        error_type=type(error).__name__,
-        error_message=str(error) or f"{type(error).__name__} was raised by the workflow",
-        error_stack="".join(traceback.format_exception(error, limit=-STACK_FRAMES_MAX)),
+        error_type=failure.error_type, error_message=failure.message, error_stack=failure.stack
     )
 
 

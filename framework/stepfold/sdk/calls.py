@@ -10,6 +10,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from stepfold.core.outcomes import (
+    ChildErrored,
+    ChildReturned,
+    Outcome,
+    SignalArrived,
+    StepErrored,
+    StepSucceeded,
+    TimerElapsed,
+    WaitTimedOut,
+)
 from stepfold.core.retry import Retry
 
 
@@ -67,6 +77,25 @@ class EventCall:
 
 
 Call: TypeAlias = StepCall | SleepCall | SignalCall | ChildCall | EventCall
+
+
+ANSWERS: dict[type[Outcome], tuple[type[Call], ...]] = {
+    StepSucceeded: (StepCall,),
+    StepErrored: (StepCall,),
+    TimerElapsed: (SleepCall,),
+    SignalArrived: (SignalCall,),
+    WaitTimedOut: (SignalCall,),
+    ChildReturned: (ChildCall, EventCall),
+    ChildErrored: (ChildCall, EventCall),
+}
+"""Which calls an outcome can answer."""
+WORDS: dict[type[Call], str] = {
+    StepCall: "a step",
+    SleepCall: "a sleep",
+    SignalCall: "a wait for a signal",
+    ChildCall: "a child run",
+    EventCall: "an event that is sent",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,10 +6,11 @@ plain-function steps.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from stepfold.sdk.event import Event
@@ -52,6 +53,21 @@ class RunInfo:
     idempotency_key: str
     logger: RunLogger
 
+    def in_step(self, step: str, attempt: int) -> RunInfo:
+        """What an attempt of one of the run's steps sees."""
+        ids: dict[str, object] = {
+            "run_id": self.id,
+            "workflow": self.workflow,
+            "step": step,
+            "attempt": attempt,
+        }
+        return replace(
+            self,
+            attempt=attempt,
+            idempotency_key=f"{self.id}:{step}",
+            logger=RunLogger(ids),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:
@@ -78,3 +94,14 @@ def current_instance() -> WorkflowInstance | None:
     """The workflow whose code this is; None inside a step and outside of runs."""
     scope = CURRENT.get()
     return None if scope is None else scope.instance
+
+
+async def asked(ask: Callable[[], asyncio.Future[Any]]) -> Any:
+    """Make a call, and wait for what answers it."""
+    try:
+        future = ask()
+    except Exception:
+        # Code that makes a wrong call again and again must be seen to spin, not hang the worker.
+        await asyncio.sleep(0)
+        raise
+    return await future

@@ -5,6 +5,14 @@ replay. Time stands still during an activation; timers are durable, named in the
 of their creation, and fire only when the engine says so. Whatever would reach outside
 is refused, with the advice to do it in a step.
 
+Three things of Python would make two replays differ, and are mended here. Sets of tasks
+iterate in the order of addresses: tasks and futures of this loop have hashes that follow
+from the run and the order of creation, and `asyncio.tasks` is given a `set` that keeps
+order, for `as_completed` puts coroutines into one before it starts them. The garbage
+collector closes dropped coroutines and generators whenever it comes by: it does not come
+by during an activation. And asynchronous generators are closed by the loop that they
+were first used on: that is this one, too.
+
 It must be entered from a callback of the outer loop, not from inside one of its tasks:
 newer Pythons keep one current task per thread.
 """
@@ -12,81 +20,166 @@ newer Pythons keep one current task per thread.
 from __future__ import annotations
 
 import asyncio
+import gc
+import math
+import sys
+import zlib
 from asyncio import events
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextvars import Context
-from typing import Any, NoReturn
+from typing import Any
 
-CALLBACKS_PER_ACTIVATION_MAX = 1_000_000
-"""A workflow that takes more turns than this without waiting is taken to spin."""
-TASKS_PRUNED_AT = 64
-"""Tasks noted before the finished ones are forgotten."""
+from stepfold.core.durations import DURATION_MAX_MS
+from stepfold.sdk.outside import OutsideWorldError, refuse_outside_world
+
+CALLBACKS_PER_ACTIVATION_MAX = 100_000
+"""A workflow that takes more turns than this without waiting is taken to spin. It is 0.1 s or
+more, in which all other runs stand still; a gather of 10,000 steps takes a fifth of it."""
+TIMER = "timer"
+"""Id of the first timer; the others are timer#2 and so on. No step may have this name."""
+HASHES_PER_RUN_BITS = 24
+
+Report = Callable[[dict[str, Any]], None]
 
 
-def new_run_loop(now_ms: int) -> RunLoop:
-    """A loop whose time is `now_ms`."""
-    return RunLoop(now_ms)  # type: ignore[abstract] # what is refused is set by name below
+def is_loop_timer(timer_id: str) -> bool:
+    """Whether it is a timer of the workflow's loop, not a `step.sleep`."""
+    return timer_id == TIMER or timer_id.startswith(f"{TIMER}#")
 
 
-class OutsideWorldError(RuntimeError):
-    """Workflow code reached for something that a replay could not repeat."""
+def new_run_loop(now_ms: int, run_id: str = "", report: Report | None = None) -> RunLoop:
+    """A loop whose time is `now_ms`. report: told of errors that nobody can receive."""
+    return RunLoop(now_ms, run_id, report)  # type: ignore[abstract] # what is refused is set by name below
 
-    def __init__(self, what: str) -> None:
+
+class EndlessLoopError(RuntimeError):
+    """Workflow code that never comes to wait for anything."""
+
+    def __init__(self) -> None:
         super().__init__(
-            f"{what} is not available in workflow code, because a replay could not repeat it; "
-            "do it in a step: await step.run(name, function, ...)"
+            f"the workflow took {CALLBACKS_PER_ACTIVATION_MAX} turns without waiting for "
+            "anything; a loop in it waits for nothing that a step, a timer or a signal brings"
         )
 
 
+class RunTask(asyncio.Task[Any]):
+    """A task whose place in a set is the same on every replay."""
+
+    def __init__(self, coro: Coroutine[Any, Any, Any], *, loop: RunLoop, **options: Any) -> None:
+        self._hash = loop.next_hash()  # first: the constructor puts the task into a set
+        super().__init__(coro, loop=loop, **options)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+class RunFuture(asyncio.Future[Any]):
+    """A future whose place in a set is the same on every replay."""
+
+    def __init__(self, *, loop: RunLoop) -> None:
+        self._hash = loop.next_hash()
+        super().__init__(loop=loop)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+class RunTimer(asyncio.TimerHandle):
+    timer_id = ""
+
+
 class RunLoop(asyncio.AbstractEventLoop):
-    def __init__(self, now_ms: int) -> None:
+    def __init__(self, now_ms: int, run_id: str, report: Report | None) -> None:
+        self.context = Context()
+        self._report = report
         self._now_s = now_ms / 1_000
         self._ready: deque[asyncio.Handle] = deque()
-        self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._timer_ids: dict[asyncio.TimerHandle, str] = {}
+        self._timers: dict[str, RunTimer] = {}
         self._timers_made = 0
         self._is_closed = False
-        self._tasks: list[asyncio.Task[Any]] = []
-        self.unhandled: BaseException | None = None
+        self._tasks: dict[asyncio.Task[Any], None] = {}
+        self._dropped: list[AsyncGenerator[Any, Any]] = []
+        # Distinct between runs as well: asyncio keeps the tasks of all loops in one set.
+        self._hash = zlib.crc32(run_id.encode()) << HASHES_PER_RUN_BITS
 
     # What the engine does
 
     def advance_to(self, now_ms: int) -> None:
         self._now_s = max(self._now_s, now_ms / 1_000)
 
-    def run_until_blocked(self) -> None:
-        """Run callbacks until none is ready. Raises RuntimeError when they never end."""
-        outer = events._get_running_loop()
+    def run(self, begin: Callable[[], None]) -> None:
+        """Call `begin` as if from inside the loop, then run callbacks until none is ready.
+
+        Raises EndlessLoopError, and SystemExit or KeyboardInterrupt of the author's code.
+        """
+        outer, hooks, collects = (
+            events._get_running_loop(),
+            sys.get_asyncgen_hooks(),
+            gc.isenabled(),
+        )
+        gc.disable()
+        sys.set_asyncgen_hooks(firstiter=None, finalizer=self._close_generator)
         events._set_running_loop(self)
         try:
-            ready = self._ready
-            for _ in range(CALLBACKS_PER_ACTIVATION_MAX):
-                if not ready:
-                    return
-                handle = ready.popleft()
-                if not handle.cancelled():
-                    handle._run()
-            raise RuntimeError(
-                f"the workflow took {CALLBACKS_PER_ACTIVATION_MAX} turns without waiting for "
-                "anything; a loop in it waits for nothing that a step, a timer or a signal brings"
-            )
+            begin()
+            self._run_ready()
         finally:
             events._set_running_loop(outer)
+            sys.set_asyncgen_hooks(*hooks)
+            if collects:
+                gc.enable()
 
     def pending_timers(self) -> dict[str, int]:
         """Timer ids to due times in milliseconds."""
-        return {name: round(timer.when() * 1_000) for name, timer in self._timers.items()}
+        return {name: _due_ms(timer) for name, timer in self._timers.items()}
 
-    def fire(self, timer_id: str) -> bool:
-        """Run the timer's callback; whether there was such a timer."""
-        timer = self._timers.pop(timer_id, None)
-        if timer is None:
-            return False
-        del self._timer_ids[timer]
-        self._now_s = max(self._now_s, timer.when())
-        self._ready.append(timer)
-        return True
+    def fire_earliest(self, now_ms: int) -> None:
+        """Let the callback of the timer that is due first run, if one is due by now.
+
+        By time and not by name: code that sets one timer more than the code that was
+        recorded shifts the names, and must not fire another timer for it. And one at a
+        time: what was to end at 50 s is over when a timeout at 60 s fires, however late
+        after a pause of the worker both are.
+        """
+        timer = min(self._timers.values(), key=asyncio.TimerHandle.when, default=None)
+        if timer is not None and _due_ms(timer) <= now_ms:
+            del self._timers[timer.timer_id]
+            self._now_s = max(self._now_s, timer.when())
+            self._ready.append(timer)
+
+    def living_tasks(self) -> list[asyncio.Task[Any]]:
+        """asyncio.all_tasks() would look through the tasks of every run of the process."""
+        return [task for task in self._tasks if not task.done()]
+
+    def close_dropped(self) -> None:
+        """Close the asynchronous generators that were dropped while nothing ran here."""
+        dropped, self._dropped = self._dropped, []
+        for generator in dropped:
+            self._close_generator(generator)
+
+    def next_hash(self) -> int:
+        self._hash += 1
+        return self._hash
+
+    def _run_ready(self) -> None:
+        ready = self._ready
+        for _ in range(CALLBACKS_PER_ACTIVATION_MAX):
+            if not ready:
+                return
+            handle = ready.popleft()
+            if not handle.cancelled():
+                handle._run()
+        raise EndlessLoopError
+
+    def _close_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
+        """Called when an unfinished generator is dropped, maybe by a thread's collector."""
+        if self._is_closed:
+            return
+        if self.is_running():
+            self.create_task(generator.aclose(), context=self.context.copy())
+        else:
+            self._dropped.append(generator)
 
     # What asyncio asks of a loop
 
@@ -109,11 +202,17 @@ class RunLoop(asyncio.AbstractEventLoop):
         self._is_closed = True
         self._ready.clear()
         self._timers.clear()
-        self._timer_ids.clear()
+        self._dropped.clear()
 
     def call_soon(  # type: ignore[override] # typeshed ties args to the callback's own
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
+        if not self.is_running():
+            raise OutsideWorldError(
+                "an event, a queue or a future of workflow code was used from outside of it (from "
+                "a step or a thread), which a replay could not repeat; let the step return the "
+                "value, or send the run a signal"
+            )
         handle = asyncio.Handle(callback, args, self, context)
         self._ready.append(handle)
         return handle
@@ -126,47 +225,42 @@ class RunLoop(asyncio.AbstractEventLoop):
     def call_at(  # type: ignore[override] # typeshed ties args to the callback's own
         self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        if not math.isfinite(when) or when - self._now_s > DURATION_MAX_MS / 1_000:
+            raise ValueError(
+                f"a sleep or timeout in workflow code lasts at most 366 days, got "
+                f"{when - self._now_s:g} s; to wait without an end, wait for a signal"
+            )
+        timer = RunTimer(when, callback, args, self, context)
         if when <= self._now_s:
             self._ready.append(timer)
             return timer
         self._timers_made += 1
-        name = "timer" if self._timers_made == 1 else f"timer#{self._timers_made}"
-        self._timers[name] = timer
-        self._timer_ids[timer] = name
+        timer.timer_id = TIMER if self._timers_made == 1 else f"{TIMER}#{self._timers_made}"
+        self._timers[timer.timer_id] = timer
         return timer
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        name = self._timer_ids.pop(handle, None)
-        if name is not None:
-            del self._timers[name]
+        assert isinstance(handle, RunTimer)
+        self._timers.pop(handle.timer_id, None)
 
     def create_future(self) -> asyncio.Future[Any]:
-        return asyncio.Future(loop=self)
+        return RunFuture(loop=self)
 
     def create_task(  # type: ignore[override] # generators are no coroutines any more
-        self,
-        coro: Coroutine[Any, Any, Any],
-        *,
-        name: str | None = None,
-        context: Context | None = None,
-        **options: Any,
+        self, coro: Coroutine[Any, Any, Any], **options: Any
     ) -> asyncio.Task[Any]:
-        task: asyncio.Task[Any] = asyncio.Task(
-            coro, loop=self, name=name, context=context, **options
-        )
-        if len(self._tasks) >= TASKS_PRUNED_AT:
-            self._tasks = self.living_tasks()
-        self._tasks.append(task)
+        task = RunTask(coro, loop=self, **options)
+        # Held here: one that waits for what nobody else knows would be collected.
+        self._tasks[task] = None
+        task.add_done_callback(self._forget)
         return task
 
-    def living_tasks(self) -> list[asyncio.Task[Any]]:
-        """asyncio.all_tasks() would look through the tasks of every run of the process."""
-        return [task for task in self._tasks if not task.done()]
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.pop(task, None)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Kept: whether it matters shows when the workflow ends."""
-        self.unhandled = context.get("exception")
+        if self._report is not None and not self._is_closed:
+            self._report(context)
 
     def default_exception_handler(self, context: dict[str, Any]) -> None:
         self.call_exception_handler(context)
@@ -178,45 +272,18 @@ class RunLoop(asyncio.AbstractEventLoop):
         return None
 
 
-def _refusal(name: str) -> Callable[..., NoReturn]:
-    def refuse(self: RunLoop, *args: Any, **options: Any) -> NoReturn:
-        raise OutsideWorldError(f"loop.{name}")
-
-    return refuse
+def _due_ms(timer: asyncio.TimerHandle) -> int:
+    return round(timer.when() * 1_000)
 
 
-for _name in (
-    "add_reader",
-    "add_signal_handler",
-    "add_writer",
-    "call_soon_threadsafe",
-    "connect_accepted_socket",
-    "connect_read_pipe",
-    "connect_write_pipe",
-    "create_connection",
-    "create_datagram_endpoint",
-    "create_server",
-    "create_unix_connection",
-    "create_unix_server",
-    "getaddrinfo",
-    "getnameinfo",
-    "run_forever",
-    "run_in_executor",
-    "run_until_complete",
-    "sendfile",
-    "set_default_executor",
-    "set_task_factory",
-    "sock_accept",
-    "sock_connect",
-    "sock_recv",
-    "sock_recv_into",
-    "sock_recvfrom",
-    "sock_sendall",
-    "sock_sendfile",
-    "sock_sendto",
-    "start_tls",
-    "stop",
-    "subprocess_exec",
-    "subprocess_shell",
-):
-    setattr(RunLoop, _name, _refusal(_name))
+refuse_outside_world(RunLoop)
+
+
+def _set_in_order(items: Iterable[Any] = ()) -> Any:
+    """What `asyncio.tasks` uses for a set: inside of workflows it keeps the order."""
+    if isinstance(events._get_running_loop(), RunLoop):
+        return dict.fromkeys(items) or set[Any]()
+    return set(items)
+
+
+asyncio.tasks.__dict__["set"] = _set_in_order

@@ -7,25 +7,43 @@ the run's history; inside another step, and outside of runs, it is an ordinary c
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import random
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from functools import partial, update_wrapper
-from typing import Any, Generic, NoReturn, ParamSpec, TypeVar, TypeVarTuple, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    NamedTuple,
+    NoReturn,
+    ParamSpec,
+    TypeVar,
+    TypeVarTuple,
+    cast,
+    overload,
+)
 
-from stepfold.core.durations import Duration, to_milliseconds
+from stepfold.core.durations import Duration
 from stepfold.core.errors import ConfigurationError, NotBuiltError
 from stepfold.core.retry import Retry
-from stepfold.sdk.context import current_instance
-from stepfold.sdk.payload import type_adapter
+from stepfold.sdk.beyond import CallsBeyond
+from stepfold.sdk.context import asked, current_instance
+from stepfold.sdk.failures import shown
+from stepfold.sdk.functions import UnresolvedError, callers_names, check_runs_once
+from stepfold.sdk.names import check_step_name
+from stepfold.sdk.payload import result_adapter, type_adapter
+from stepfold.sdk.policies import checked_duration, checked_retry, checked_timeout
+
+if TYPE_CHECKING:
+    from stepfold.sdk.activation import WorkflowInstance
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
-
-STEP_NAME_MAX = 200
 
 
 class StepFunction(Generic[P, R]):
@@ -35,32 +53,44 @@ class StepFunction(Generic[P, R]):
         self,
         function: Callable[P, Coroutine[Any, Any, R]] | Callable[P, R],
         *,
-        name: str | None,
+        name: str,
         retry: Retry | None,
         timeout_ms: int | None,
         key: str | None = None,
     ) -> None:
         update_wrapper(self, function)
         self.function = function
-        self.name = check_name(name or function.__name__)
+        self.name = name
         self._retry = retry
         self._timeout_ms = timeout_ms
         self._key = key
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        if getattr(self, "__qualname__", "") == f"{owner.__qualname__}.{name}":
+            raise ConfigurationError(
+                f"step {self.name!r} is declared on a method of {owner.__qualname__}; declare a "
+                "function outside of the class, or call step.run(name, object.method, ...)"
+            )
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         instance = current_instance()
         if instance is None:
             return cast("R", await run_directly(self.function, *args, **kwargs))
-        future = instance.call_step(
-            self.name,
-            self.function,
-            args,
-            kwargs,
-            retry=self._retry,
-            timeout_ms=self._timeout_ms,
-            key=self._key,
+        return cast(
+            "R",
+            await asked(
+                lambda: instance.call_step(
+                    self.name,
+                    self.function,
+                    args,
+                    kwargs,
+                    retry=self._retry,
+                    timeout_ms=self._timeout_ms,
+                    key=self._key,
+                    is_declared=True,
+                )
+            ),
         )
-        return cast("R", await future)
 
     def options(
         self,
@@ -73,32 +103,45 @@ class StepFunction(Generic[P, R]):
 
         key replaces the counter in the step's identity, for loops that reorder.
         """
+        where = f"step {self.name!r}"
+        timeout_ms = checked_timeout(timeout, where)
         return StepFunction(
             self.function,
             name=self.name,
-            retry=retry or self._retry,
-            timeout_ms=self._timeout_ms if timeout is None else milliseconds(timeout, self.name),
+            retry=checked_retry(retry, where) or self._retry,
+            timeout_ms=self._timeout_ms if timeout_ms is None else timeout_ms,
             key=key,
         )
 
 
 class StepDecorator:
+    """What `@step(...)` with options returns."""
+
     def __init__(self, name: str | None, retry: Retry | None, timeout: Duration | None) -> None:
+        where = "@step" if name is None else f"step {name!r}"
         self._name = name
-        self._retry = retry
-        self._timeout_ms = None if timeout is None else milliseconds(timeout, name or "a step")
+        self._retry = checked_retry(retry, where)
+        self._timeout_ms = checked_timeout(timeout, where)
 
     @overload
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> StepFunction[P, R]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> StepFunction[P, R]: ...
     def __call__(self, function: Callable[..., Any], /) -> StepFunction[..., Any]:
-        return StepFunction(
-            function, name=self._name, retry=self._retry, timeout_ms=self._timeout_ms
-        )
+        return self.declare(function, callers_names())
+
+    def declare(
+        self, function: Callable[..., Any], names: Mapping[str, Any]
+    ) -> StepFunction[..., Any]:
+        check_runs_once(function, "@step" if self._name is None else f"step {self._name!r}")
+        name = check_step_name(self._name or getattr(function, "__name__", ""))
+        # A type may be defined further down; then the first call asks again.
+        with contextlib.suppress(UnresolvedError):
+            result_adapter(function, names)
+        return StepFunction(function, name=name, retry=self._retry, timeout_ms=self._timeout_ms)
 
 
-class Steps:
+class Steps(CallsBeyond):
     """What `stepfold.step` is."""
 
     @overload
@@ -113,14 +156,22 @@ class Steps:
         retry: Retry | None = None,
         timeout: Duration | None = None,
     ) -> StepDecorator: ...
-    def __call__(self, *function: Callable[..., Any], **options: Any) -> Any:
+    def __call__(self, *functions: Any, **options: Any) -> Any:
         """Declare a function as a step; a plain function runs in a thread."""
         decorator = StepDecorator(
             options.pop("name", None), options.pop("retry", None), options.pop("timeout", None)
         )
         if options:
             raise ConfigurationError(f"@step has no option {next(iter(options))!r}")
-        return decorator(*function) if function else decorator
+        if not functions:
+            return decorator
+        function, *others = functions
+        if others or isinstance(function, str):
+            raise ConfigurationError(
+                f"@step takes a function, got {', '.join(map(shown, functions))}; "
+                "its options are @step(name=..., retry=..., timeout=...)"
+            )
+        return decorator.declare(function, callers_names())
 
     @overload
     async def run(
@@ -151,58 +202,62 @@ class Steps:
 
         Raises StepFailed when its attempts are used up, or it failed fatally.
         """
-        name, function, *given = args
-        check_name(name)
-        retry, timeout, key = (options.pop(o, None) for o in ("retry", "timeout", "key"))
-        if options:
-            raise TypeError(
-                f"step.run({name!r}) has no option {next(iter(options))!r}; it passes positional"
-                " arguments only: wrap the function in functools.partial for others"
-            )
-        timeout_ms = None if timeout is None else milliseconds(timeout, name)
-        if isinstance(function, StepFunction):
-            function = cast("StepFunction[..., Any]", function).function
         instance = current_instance()
         if instance is None:
-            return await run_directly(function, *given)
-        return await instance.call_step(
-            name, function, tuple(given), {}, retry=retry, timeout_ms=timeout_ms, key=key
-        )
+            call = _inline(*args, **options)
+            return await run_directly(call.function, *call.args)
+        return await asked(lambda: _inline(*args, **options).ask(instance))
 
     async def sleep(self, name: str, delay: Duration) -> None:
         """Sleep, also over crashes and deploys; at most 366 days."""
-        check_name(name)
-        instance = current_instance()
-        delay_ms = milliseconds(delay, name)
-        if instance is None:
-            await asyncio.sleep(delay_ms / 1_000)
-        else:
-            await instance.call_sleep(name, instance.now_ms() + delay_ms)
+        await self._sleep(name, lambda: checked_duration(delay, f"sleep {name!r}"))
 
     async def sleep_until(self, name: str, when: datetime) -> None:
         """Sleep until a moment; one that is over is no sleep. `when` must have a time zone."""
-        if when.tzinfo is None:
-            raise ValueError(f"sleep_until({name!r}) needs a time with a time zone, got {when}")
-        await self.sleep(name, max(0.0, (when - self.now()).total_seconds()))
+        await self._sleep(name, lambda: _until(name, when, self.now()))
 
+    async def _sleep(self, name: str, delay_ms: Callable[[], int]) -> None:
+        instance = current_instance()
+        if instance is None:
+            check_step_name(name)
+            await asyncio.sleep(delay_ms() / 1_000)
+        else:
+            await asked(lambda: instance.call_sleep(name, instance.now_ms() + delay_ms()))
+
+    @overload
+    async def wait_for_signal(
+        self, name: str, type: type[R], /, *, timeout: Duration | None = None
+    ) -> R | None: ...
+    @overload
+    async def wait_for_signal(
+        self, name: str, type: object, /, *, timeout: Duration | None = None
+    ) -> Any: ...
     async def wait_for_signal(
         self,
         name: str,
-        type: type[R],  # noqa: A002 - the contract's name
+        type: object,  # noqa: A002 - the contract's name
         /,
         *,
         timeout: Duration | None = None,
-    ) -> R | None:
+    ) -> Any:
         """Wait until somebody signals the run by this name; None when the time ran out.
 
         A signal that came before is not lost: it is delivered at once.
         """
-        check_name(name)
         instance = current_instance()
         if instance is None:
-            raise RuntimeError(f"wait_for_signal({name!r}) works in workflow code only")
-        timeout_ms = None if timeout is None else milliseconds(timeout, name)
-        return cast("R | None", await instance.call_signal(name, type_adapter(type), timeout_ms))
+            raise RuntimeError(
+                f"wait_for_signal({name!r}) works in workflow code only; in a step there is no "
+                "run that could be signalled"
+            )
+        what = f"signal {name!r}"
+        return await asked(
+            lambda: instance.call_signal(
+                name,
+                type_adapter(type, what),
+                None if timeout is None else checked_duration(timeout, f"timeout= of {what}"),
+            )
+        )
 
     def now(self) -> datetime:
         """The time, the same on every replay; in UTC."""
@@ -222,32 +277,62 @@ class Steps:
     def wait_for_event(self, name: str, *args: Any, **options: Any) -> NoReturn:
         raise NotBuiltError("step.wait_for_event", f"wait {name!r}")
 
-    def send_event(self, name: str, *args: Any, **options: Any) -> NoReturn:
-        raise NotBuiltError("step.send_event", f"step {name!r}")
-
-    def invoke(self, name: str, *args: Any, **options: Any) -> NoReturn:
-        raise NotBuiltError("step.invoke", f"step {name!r}")
-
-    def start(self, name: str, *args: Any, **options: Any) -> NoReturn:
-        raise NotBuiltError("step.start", f"step {name!r}")
-
 
 step = Steps()
 
 
-def check_name(name: str) -> str:
-    if not name or len(name) > STEP_NAME_MAX:
-        raise ConfigurationError(
-            f"the name of a step must have 1 to {STEP_NAME_MAX} characters, got {name!r}"
+class _Inline(NamedTuple):
+    """A call of step.run, checked."""
+
+    name: str
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    retry: Retry | None
+    timeout_ms: int | None
+    key: str | None
+
+    def ask(self, instance: WorkflowInstance) -> asyncio.Future[Any]:
+        return instance.call_step(
+            self.name,
+            self.function,
+            self.args,
+            {},
+            retry=self.retry,
+            timeout_ms=self.timeout_ms,
+            key=self.key,
+            is_declared=False,
         )
-    return name
 
 
-def milliseconds(duration: Duration, where: str) -> int:
-    try:
-        return to_milliseconds(duration)
-    except ValueError as error:
-        raise ValueError(f"step {where!r}: {error}") from error
+def _inline(
+    name: str,
+    function: Callable[..., Any],
+    /,
+    *args: Any,
+    retry: Retry | None = None,
+    timeout: Duration | None = None,
+    key: str | None = None,
+    **unknown: Any,
+) -> _Inline:
+    where = f"step.run({check_step_name(name)!r})"
+    if unknown:
+        raise TypeError(
+            f"{where} has no option {next(iter(unknown))!r}; it passes positional arguments "
+            "only: wrap the function in functools.partial for others"
+        )
+    check_runs_once(function, where)
+    if isinstance(function, StepFunction):
+        function = cast("StepFunction[..., Any]", function).function
+    timeout_ms = checked_timeout(timeout, where)
+    return _Inline(name, function, args, checked_retry(retry, where), timeout_ms, key)
+
+
+def _until(name: str, when: object, now: datetime) -> int:
+    if not isinstance(when, datetime) or when.tzinfo is None:
+        raise ConfigurationError(
+            f"sleep_until({name!r}) needs a datetime with a time zone, got {shown(when)}"
+        )
+    return checked_duration(max(0.0, (when - now).total_seconds()), f"sleep {name!r}")
 
 
 async def run_directly(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import typing
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -14,7 +14,8 @@ from pydantic import TypeAdapter
 from stepfold.core.errors import ConfigurationError
 from stepfold.core.retry import Retry
 from stepfold.sdk.event import Event
-from stepfold.sdk.payload import adapter_of, hints_of
+from stepfold.sdk.functions import annotation_of, place_of, return_type
+from stepfold.sdk.payload import read, type_adapter
 from stepfold.sdk.triggers import EventTrigger, EventView, Expression
 
 Input = TypeVar("Input")
@@ -35,11 +36,27 @@ class WorkflowDefinition(Generic[Input, Result]):
     def_hash: str
     takes_input: bool
     takes_event: bool
+    has_default: bool
     input_adapter: TypeAdapter[Any] = field(repr=False)
     result_adapter: TypeAdapter[Any] = field(repr=False)
+    stand_ins: Mapping[str, Callable[..., Any]] = field(
+        default_factory=dict[str, Callable[..., Any]], repr=False, compare=False
+    )
+    """Functions that tests call in place of the steps of these names."""
 
     def __call__(self, *args: Any) -> Coroutine[Any, Any, Result]:
         return self.function(*args)
+
+    def arguments(self, event: Event[Any], data: bytes) -> tuple[Any, ...]:
+        """What the function is called with. Raises PayloadError for data of another type."""
+        if not self.takes_input or (self.has_default and data in (b"", b"null")):
+            return ()
+        value = read(self.input_adapter, data)
+        return (event.model_copy(update={"data": value}) if self.takes_event else value,)
+
+    def result_of(self, payload: bytes) -> Result:
+        """The result of a completed run. Raises PayloadError for one of another type."""
+        return typing.cast("Result", read(self.result_adapter, payload))
 
     def matches(self, view: EventView) -> bool:
         return any(trigger.matches(view) for trigger in self.triggers)
@@ -49,7 +66,7 @@ class WorkflowDefinition(Generic[Input, Result]):
         if self.tenant is None:
             return ""
         value = self.tenant.evaluate(view)
-        return "" if value is None else str(value)
+        return str(value) if isinstance(value, str | int | float) else ""
 
 
 def define(
@@ -61,22 +78,25 @@ def define(
     tenant: str | None,
     retry: Retry,
     timeout_ms: int | None,
+    names: Mapping[str, Any],
 ) -> WorkflowDefinition[Any, Any]:
-    """Raises ConfigurationError for a function that cannot be a workflow."""
+    """Raises ConfigurationError for a function that cannot be a workflow.
+
+    names: those of the place of the declaration, for types that are local to it.
+    """
+    if not inspect.iscoroutinefunction(function):
+        raise ConfigurationError(
+            f"a workflow of app {app!r} must be an async function, and {place_of(function)} is not"
+        )
     name = name or function.__name__
     where = f"workflow {name!r} of app {app!r}"
-    if not inspect.iscoroutinefunction(function):
-        raise ConfigurationError(f"{where} must be an async function")
-    parameters = list(inspect.signature(function).parameters.values())
-    if len(parameters) > 1 or any(p.kind > p.POSITIONAL_OR_KEYWORD for p in parameters):
-        raise ConfigurationError(
-            f"{where} takes {len(parameters)} parameters; it may take one, the event's data"
-        )
-    hints = hints_of(function)
-    annotation = hints.get(parameters[0].name, Any) if parameters else None
+    parameter = _parameter(function, where)
+    annotation: Any = None
+    if parameter is not None:
+        annotation = annotation_of(function, parameter.name, names)
     takes_event = _is_event(annotation)
     if takes_event:
-        annotation = (typing.get_args(annotation) or _event_arguments(annotation))[0]
+        annotation = _event_data_type(annotation)
     return WorkflowDefinition(
         app=app,
         name=name,
@@ -86,11 +106,31 @@ def define(
         retry=retry,
         timeout_ms=timeout_ms,
         def_hash=_hash_of(function),
-        takes_input=bool(parameters),
+        takes_input=parameter is not None,
         takes_event=takes_event,
-        input_adapter=adapter_of(annotation, f"the input of {where}"),
-        result_adapter=adapter_of(hints.get("return", Any), f"the result of {where}"),
+        has_default=parameter is not None and parameter.default is not parameter.empty,
+        input_adapter=type_adapter(annotation, f"the input of {where}"),
+        result_adapter=type_adapter(return_type(function, names), f"the result of {where}"),
     )
+
+
+def _parameter(function: Callable[..., Any], where: str) -> inspect.Parameter | None:
+    parameters = list(inspect.signature(function).parameters.values())
+    if not parameters:
+        return None
+    if len(parameters) > 1:
+        listed = ", ".join(parameter.name for parameter in parameters)
+        raise ConfigurationError(
+            f"{where} has {len(parameters)} parameters ({listed}); it may have one, the event's "
+            "data: put them into a pydantic model"
+        )
+    (parameter,) = parameters
+    if parameter.kind > parameter.POSITIONAL_OR_KEYWORD:
+        raise ConfigurationError(
+            f"{where} has the parameter {str(parameter)!r}; its one parameter, the event's data, "
+            "must be an ordinary one"
+        )
+    return parameter
 
 
 def _is_event(annotation: Any) -> bool:
@@ -98,15 +138,15 @@ def _is_event(annotation: Any) -> bool:
     return isinstance(origin, type) and issubclass(origin, Event)
 
 
-def _event_arguments(annotation: Any) -> tuple[Any, ...]:
-    """The type argument of Event[T]; pydantic makes a class of it, which keeps T aside."""
+def _event_data_type(annotation: Any) -> Any:
+    """T of Event[T]; pydantic makes a class of it, which keeps T aside."""
     metadata = getattr(annotation, "__pydantic_generic_metadata__", {})
-    return tuple(metadata.get("args", ())) or (Any,)
+    return next(iter(typing.get_args(annotation) or metadata.get("args", ())), Any)
 
 
 def _hash_of(function: Callable[..., Any]) -> str:
     try:
         source = inspect.getsource(function)
-    except (OSError, TypeError):
+    except Exception:  # noqa: BLE001 - no file, or one that changed since it was imported
         source = function.__qualname__
-    return hashlib.sha256(source.encode()).hexdigest()[:16]
+    return hashlib.sha256(source.encode(errors="replace")).hexdigest()[:16]
