@@ -64,6 +64,15 @@ class ProjectionSettings(BaseModel):
 
     store: str = "sqlite:///.stepfold/traces.db"
     listen: str = "127.0.0.1:8484"
+    apps: tuple[str, ...] = ()
+    """Apps to project, in variables separated by commas; empty: all that have an inbox."""
+
+    @field_validator("apps", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return [name.strip() for name in value.split(",") if name.strip()]
 
 
 class Settings(BaseModel):
@@ -215,6 +224,8 @@ def _masked(name: str, value: object) -> str:
 def _text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(str, cast("Iterable[object]", value)))
     return "" if value is None else str(value)
 
 

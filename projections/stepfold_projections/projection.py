@@ -1,13 +1,14 @@
 """Records of histories to changes of the store, batch by batch.
 
 The same rule as everywhere says which records count (R5, `Chain`), and the rows follow
-from the events that do. Belongs to one thread. After anything that fails, what is in
-memory is dropped and read from the store again: only the store knows what is committed.
+from the events that do. Belongs to one thread. What a transaction that fails has changed
+in memory is dropped: only the store knows what is committed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple, cast
 
 from stepfold.core import events as e
@@ -33,36 +34,36 @@ class Piece(NamedTuple):
     records: Sequence[LogRecord]
 
 
+class Taken(NamedTuple):
+    """What a transaction moved: how many records were read, and where shards are now."""
+
+    records: int
+    shards: Sequence[ShardRow]
+
+
 class Projection:
+    """Its shards are what the store has committed; a batch works on copies of them."""
+
     def __init__(self, store: TraceStore) -> None:
         self._store = store
         self._shards: dict[Place, ShardRow] = {}
         self._rows: dict[str, RunRow] = {}
 
-    def load(self) -> None:
-        self._shards = {(s.app, s.partition): s for s in self._store.shards()}
-        self._rows.clear()
-
     def join(self, app: str, history: TopicFacts, partition: int) -> ShardRow:
-        """Where to read on; with a `fault` when this is not the log that the store came from."""
-        shard = self._shards.get((app, partition))
-        if shard is None:
-            shard = ShardRow(app, partition, history.topic_id)
-            self._store.apply(Changes(events=(), runs=(), shards=(shard,), positions={}))
-            self._shards[app, partition] = shard
-        shard.fault = ""
-        if shard.history_topic_id != history.topic_id:
-            shard.fault = (
-                f"topic {history.name} was created anew since the store was filled; "
-                "fill it anew too, with: stepfold projections rebuild"
-            )
+        """Where to read on, by the store's word; again after a conflict.
+
+        What earlier reading stumbled upon is tried again from there.
+        """
+        self._rows.clear()
+        stored = self._store.join(ShardRow(app, partition, history.topic_id))
+        shard = self._shards[app, partition] = replace(stored, fault="")
         return shard
 
-    def shards(self) -> list[ShardRow]:
-        return list(self._shards.values())
+    def take(self, pieces: Sequence[Piece]) -> Taken:
+        """Apply records and positions in one transaction. Records already taken are passed over.
 
-    def take(self, pieces: Sequence[Piece]) -> int:
-        """Apply records and positions in one transaction; how many records were read."""
+        Raises StoreConflictError when the store is not where it was left: join again.
+        """
         batch = _Batch(self._store, self._shards, self._rows)
         try:
             for piece in pieces:
@@ -70,13 +71,12 @@ class Projection:
             batch.fold()
             self._store.apply(batch.changes())
         except BaseException:
-            faults = {place: s.fault for place, s in self._shards.items() if s.fault}
-            self.load()
-            for place, fault in faults.items():
-                self._shards[place].fault = fault
+            # Rows change in place, so these show what was not committed.
+            self._rows.clear()
             raise
+        self._shards.update(batch.shards)
         self._forget()
-        return batch.records
+        return Taken(batch.records, list(batch.shards.values()))
 
     def _forget(self) -> None:
         if len(self._rows) <= ROWS_CACHED_MAX:
@@ -100,21 +100,22 @@ class _Batch:
         self, store: TraceStore, shards: dict[Place, ShardRow], rows: dict[str, RunRow]
     ) -> None:
         self.records = 0
+        self.shards: dict[Place, ShardRow] = {}
         self._store = store
-        self._shards = shards
+        self._committed = shards
         self._rows = rows
         self._facts: list[_Fact] = []
-        self._positions: dict[Place, int] = {}
         self._touched: dict[str, RunRow] = {}
         self._early: dict[str, list[e.Recorded]] = {}
 
     def read(self, piece: Piece) -> None:
         """Decode, and let the chain say what counts."""
         place = (piece.app, piece.partition)
-        shard = self._shards[place]
+        if place not in self.shards:
+            self.shards[place] = replace(self._committed[place])
+        shard = self.shards[place]
         if shard.fault:
             return
-        self._positions.setdefault(place, shard.next_offset)
         chain = Chain(
             Epoch(shard.epoch_offset, shard.epoch_nonce), shard.next_seq, shard.last_offset
         )
@@ -152,8 +153,8 @@ class _Batch:
         return Changes(
             events=[_stored(fact) for fact in self._facts],
             runs=self._touched.values(),
-            shards=[self._shards[place] for place in self._positions],
-            positions=self._positions,
+            shards=self.shards.values(),
+            positions={place: self._committed[place].next_offset for place in self.shards},
         )
 
     def _load_rows(self) -> None:
@@ -169,8 +170,12 @@ class _Batch:
         }
         if accepted:
             for stored in self._store.early_events(accepted):
-                recorded = decode_event(stored.value, stored.offset)
-                self._early.setdefault(stored.run_id, []).append(recorded)
+                # Beyond the position are events that another projector has just written;
+                # this transaction will be refused.
+                shard = self._committed.get((stored.app, stored.partition))
+                if shard is not None and stored.offset < shard.next_offset:
+                    recorded = decode_event(stored.value, stored.offset)
+                    self._early.setdefault(stored.run_id, []).append(recorded)
 
     def _accept(self, fact: _Fact, event: e.RunAccepted) -> None:
         record, partition = fact.record, fact.shard.partition

@@ -2,27 +2,25 @@
 
 The reader's batches are collected while a transaction is under way, so that a backlog
 is taken in large ones and a live event in a small one at once. What cannot be written
-is tried again: the positions in the store say from where.
+is tried again. When somebody else has moved the store (a rebuild, a second projector),
+everything read is dropped and reading begins where the store now is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import NamedTuple
 
 from stepfold.journal.port import Batch, Reader, TopicFacts
+from stepfold_projections.asyncstore import AsyncStore
 from stepfold_projections.projection import Piece, Place, Projection
-from stepfold_projections.store import ShardRow, TraceStore
+from stepfold_projections.store import ShardRow, StoreConflictError
 
 logger = logging.getLogger(__name__)
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 BATCH_RECORDS_MAX = 2_000
 """Records of one transaction, give or take a batch of the reader."""
@@ -32,7 +30,7 @@ DISCOVERY_S = 3.0
 """Between looks for new apps."""
 RETRY_FIRST_S = 0.2
 RETRY_MAX_S = 10.0
-READ_THREADS = 4
+KINDS = ("inbox", "control", "history")
 
 
 class HistoryOf(NamedTuple):
@@ -45,34 +43,28 @@ class HistoryOf(NamedTuple):
 Discover = Callable[[], Awaitable[list[HistoryOf]]]
 
 
-class AsyncStore:
-    """A store used from an event loop: one thread writes, some others read."""
-
-    def __init__(self, store: TraceStore) -> None:
-        self.store = store
-        self._writing = ThreadPoolExecutor(1, thread_name_prefix="store-write")
-        self._reading = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="store-read")
-
-    async def write(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._writing, partial(call, *args, **kwargs))
-
-    async def read(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._reading, partial(call, *args, **kwargs))
-
-    def close(self) -> None:
-        """Waits for the transaction that is under way."""
-        self._writing.shutdown(wait=True, cancel_futures=True)
-        self._reading.shutdown(wait=True, cancel_futures=True)
-        self.store.close()
-
-
 @dataclass(slots=True)
 class _Followed:
+    """shard: as the store has it. trouble: why the log itself cannot be read (on).
+
+    read_to: the offset behind the last record read. first_end: what that was when the end
+    of the log was seen for the first time.
+    """
+
     history: TopicFacts
     shard: ShardRow
-    was_at_end: bool = False
+    read_to: int = 0
+    first_end: int | None = None
+    trouble: str = ""
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the store has all that there was at the first sight of the end."""
+        return self.first_end is not None and self.shard.next_offset >= self.first_end
+
+    @property
+    def fault(self) -> str:
+        return self.trouble or self.shard.fault
 
 
 class LogPosition(NamedTuple):
@@ -92,7 +84,8 @@ class LogPosition(NamedTuple):
             position = cls(app, kind, int(partition), int(offset))
         except ValueError:
             position = cls("", "", -1, -1)
-        if not position.app or position.kind not in ("inbox", "control", "history"):
+        is_place = position.partition >= 0 and position.offset >= 0
+        if not position.app or position.kind not in KINDS or not is_place:
             raise ValueError(
                 f"not a position: {text!r}; one looks like research.inbox/3/1042, "
                 "as answers to POST have it"
@@ -101,37 +94,54 @@ class LogPosition(NamedTuple):
 
 
 class Projector:
-    def __init__(self, store: AsyncStore, reader: Reader, discover: Discover) -> None:
+    """wanted: the apps that are to be followed; empty: every one that `discover` tells of."""
+
+    def __init__(
+        self, store: AsyncStore, reader: Reader, discover: Discover, wanted: Collection[str] = ()
+    ) -> None:
         self._store = store
         self._reader = reader
         self._discover = discover
+        self._wanted = frozenset(wanted)
         self._projection = Projection(store.store)
         self._followed: dict[Place, _Followed] = {}
+        self._has_looked = False
         self._pieces: list[Piece] = []
         self._waiting = 0
         self._is_paused = False
         self._is_writing = False
         self._news = asyncio.Event()
-        self._moved = asyncio.Condition()
+        self._moved = asyncio.Event()
+        self._unlisted = ""
+        self._unwritten = ""
         self.records_total = 0
-        self.trouble = ""
-        """What keeps the projection from going on as a whole; empty: nothing."""
 
     async def run(self) -> None:
         """Until cancelled."""
-        await self._store.write(self._projection.load)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow_apps(), name="discovery")
             tasks.create_task(self._project(), name="projection")
+
+    @property
+    def trouble(self) -> str:
+        """What keeps the projection from going on as a whole; empty: nothing."""
+        return "; ".join(filter(None, (self._unlisted, self._unwritten)))
 
     @property
     def apps(self) -> list[str]:
         return sorted({app for app, _ in self._followed})
 
     @property
+    def missing(self) -> list[str]:
+        """Apps that are wanted and are not at this Kafka."""
+        return sorted(self._wanted.difference(self.apps)) if self._has_looked else []
+
+    @property
     def is_caught_up(self) -> bool:
-        """Whether every history was read to its end once since the start."""
-        return all(f.was_at_end or f.shard.fault for f in self._followed.values())
+        """Whether every history there is was projected to its end once since the start."""
+        if not self._has_looked or self.missing:
+            return False
+        return all(f.is_current or f.fault for f in self._followed.values())
 
     @property
     def is_idle(self) -> bool:
@@ -140,24 +150,46 @@ class Projector:
 
     @property
     def shards(self) -> list[ShardRow]:
-        return [f.shard for f in self._followed.values()]
+        """As the store has them, with whatever keeps them from going on as their fault."""
+        return [replace(f.shard, fault=f.fault) for f in self._followed.values()]
 
     @property
     def faults(self) -> list[str]:
         return [
-            f"{app}.history/{partition}: {followed.shard.fault}"
+            f"{app}.history/{partition}: {followed.fault}"
             for (app, partition), followed in self._followed.items()
-            if followed.shard.fault
+            if followed.fault
         ]
 
+    def fault_of(self, app: str, partition: int) -> str:
+        """Why this partition stands still; empty when it does not."""
+        followed = self._followed.get((app, partition))
+        return followed.fault if followed is not None else ""
+
+    def is_current(self, app: str, partition: int) -> bool:
+        """Whether the store has this partition, but for what came a moment ago."""
+        followed = self._followed.get((app, partition))
+        return followed is not None and followed.is_current and not followed.fault
+
+    def is_served(self, app: str) -> bool:
+        """Whether the app is, or will be when it appears, followed here."""
+        return not self._wanted or app in self._wanted
+
     async def wait_passed(self, position: LogPosition, timeout_s: float) -> bool:
-        """Whether the store shows this position within the time."""
+        """Whether the store shows this position within the time; not longer if it never will."""
+        place = (position.app, position.partition)
         try:
-            async with asyncio.timeout(timeout_s), self._moved:
-                await self._moved.wait_for(lambda: self._has_passed(position))
+            async with asyncio.timeout(timeout_s):
+                while not (self._has_passed(position) or self.fault_of(*place)):
+                    await self._moved.wait()
         except TimeoutError:
             return False
-        return True
+        return self._has_passed(position)
+
+    def _tell_moved(self) -> None:
+        """Wake whoever waits; the next one to wait waits for the next move."""
+        self._moved.set()
+        self._moved = asyncio.Event()
 
     def _has_passed(self, position: LogPosition) -> bool:
         followed = self._followed.get((position.app, position.partition))
@@ -177,41 +209,61 @@ class Projector:
                 for app, history in await self._discover():
                     if (app, 0) not in self._followed:
                         await self._follow(app, history)
-                self.trouble = ""
+                self._unlisted = ""
+                self._has_looked = True
             except Exception as error:  # noqa: BLE001 - whatever it is, it is shown and tried again
-                self._report("apps cannot be listed", error)
+                if not self._unlisted:
+                    logger.warning("apps cannot be listed", extra={"reason": str(error)})
+                self._unlisted = f"apps cannot be listed: {error}"
             await asyncio.sleep(DISCOVERY_S)
 
     async def _follow(self, app: str, history: TopicFacts) -> None:
-        for number in range(history.partitions):
-            shard = await self._store.write(self._projection.join, app, history, number)
+        """All partitions or none: one that fails is met again at the next look."""
+        joined = [
+            await self._store.write(self._projection.join, app, history, number)
+            for number in range(history.partitions)
+        ]
+        for number, shard in enumerate(joined):
             self._followed[app, number] = _Followed(history, shard)
-            if shard.fault:
-                logger.error(
-                    "history cannot be projected",
-                    extra={"app": app, "partition": number, "reason": shard.fault},
-                )
-                continue
-            self._open(app, number)
+            self._begin(app, number)
 
-    def _open(self, app: str, partition: int) -> None:
+    def _begin(self, app: str, partition: int) -> None:
         followed = self._followed[app, partition]
+        if followed.shard.history_topic_id != followed.history.topic_id:
+            self._stop_at(
+                app,
+                partition,
+                f"topic {followed.history.name} was created anew since the store was filled; "
+                f"fill it anew too, with: stepfold projections rebuild --app {app}",
+            )
+            return
+        followed.read_to = followed.shard.next_offset
         sink = partial(self._take, app, partition)
-        self._reader.open(followed.history.name, partition, followed.shard.next_offset, sink)
+        name = followed.history.name
+        self._reader.open(name, partition, followed.shard.next_offset, sink)
+        if self._is_paused:
+            self._reader.pause(name, partition)
+
+    def _stop_at(self, app: str, partition: int, trouble: str) -> None:
+        self._followed[app, partition].trouble = trouble
+        self._tell_moved()
+        _report_fault(app, partition, trouble)
 
     def _take(self, app: str, partition: int, batch: Batch) -> None:
         followed = self._followed[app, partition]
         if batch.error is not None:
-            followed.shard.fault = (
+            self._stop_at(
+                app,
+                partition,
                 f"the history cannot be read from offset {followed.shard.next_offset} on: "
-                f"{batch.error}; fill the store anew with: stepfold projections rebuild"
-            )
-            logger.error(
-                "history cannot be projected",
-                extra={"app": app, "partition": partition, "reason": followed.shard.fault},
+                f"{batch.error}; if the end of the log was cut off, fill the store anew with: "
+                f"stepfold projections rebuild --app {app}",
             )
             return
-        followed.was_at_end = followed.was_at_end or batch.at_end
+        if batch.records:
+            followed.read_to = batch.records[-1].offset + 1
+        if batch.at_end and followed.first_end is None:
+            followed.first_end = followed.read_to
         if batch.records:
             self._pieces.append(Piece(app, partition, batch.records))
             self._waiting += len(batch.records)
@@ -238,8 +290,7 @@ class Projector:
             await self._write(pieces)
             self._is_writing = False
             self._restrain()
-            async with self._moved:
-                self._moved.notify_all()
+            self._tell_moved()
 
     def _next_pieces(self) -> list[Piece]:
         count = size = 0
@@ -251,28 +302,64 @@ class Projector:
         return pieces
 
     async def _write(self, pieces: list[Piece]) -> None:
-        """Until it is written: records that the store has already are passed over."""
+        """Until it is written, or until reading has to begin elsewhere."""
         delay_s = RETRY_FIRST_S
         while True:
             try:
-                self.records_total += await self._store.write(self._projection.take, pieces)
-            except Exception as error:  # noqa: BLE001 - disk full, locked, a second projector …
-                self._report("the store cannot be written", error)
-                self._refresh()
+                taken = await self._store.write(self._projection.take, pieces)
+            except StoreConflictError as error:
+                logger.warning("the store was moved, reading again", extra={"reason": str(error)})
+                await self._begin_anew()
+                return
+            except Exception as error:  # noqa: BLE001 - disk full, locked, away …
+                self._note_unwritten(error)
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, RETRY_MAX_S)
             else:
-                self.trouble = ""
+                self._unwritten = ""
+                self.records_total += taken.records
+                self._note(taken.shards)
                 return
 
-    def _refresh(self) -> None:
-        """After a failure the projection has read its shards from the store again."""
-        for shard in self._projection.shards():
-            followed = self._followed.get((shard.app, shard.partition))
-            if followed is not None:
-                followed.shard = shard
+    def _note(self, shards: Sequence[ShardRow]) -> None:
+        for shard in shards:
+            followed = self._followed[shard.app, shard.partition]
+            if shard.fault and not followed.shard.fault:
+                _report_fault(shard.app, shard.partition, shard.fault)
+            followed.shard = shard
 
-    def _report(self, what: str, error: Exception) -> None:
-        if not self.trouble:
-            logger.warning(what, extra={"reason": str(error)})
-        self.trouble = f"{what}: {error}"
+    async def _begin_anew(self) -> None:
+        """Only the store knows how far it is: forget what was read, and read from there."""
+        for (_, partition), followed in self._followed.items():
+            self._reader.close(followed.history.name, partition)
+            followed.first_end = None
+        self._pieces.clear()
+        self._waiting = 0
+        self._is_paused = False
+        delay_s = RETRY_FIRST_S
+        for (app, partition), followed in list(self._followed.items()):
+            while True:
+                try:
+                    followed.shard = await self._store.write(
+                        self._projection.join, app, followed.history, partition
+                    )
+                    break
+                except Exception as error:  # noqa: BLE001 - as in _write
+                    self._note_unwritten(error)
+                    await asyncio.sleep(delay_s)
+                    delay_s = min(delay_s * 2, RETRY_MAX_S)
+            followed.trouble = ""
+            self._begin(app, partition)
+        self._unwritten = ""
+
+    def _note_unwritten(self, error: Exception) -> None:
+        if not self._unwritten:
+            logger.warning("the store cannot be written", extra={"reason": str(error)})
+        self._unwritten = f"the store cannot be written: {error}"
+
+
+def _report_fault(app: str, partition: int, reason: str) -> None:
+    logger.error(
+        "history cannot be projected",
+        extra={"app": app, "partition": partition, "reason": reason},
+    )

@@ -13,19 +13,24 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from stepfold.core.commands import Nudge
-from stepfold_projections.projector import AsyncStore
+from stepfold.core.errors import NotFoundError
+from stepfold_projections.asyncstore import AsyncStore
 from stepfold_projections.runs import RunRow
 from stepfold_projections.stalled import STALLED_AFTER_MS, stalled_reason
+from stepfold_projections.store import Due
 
 logger = logging.getLogger(__name__)
 
 LOOK_S = 5.0
-RUNS_PER_LOOK_MAX = 200
+RUNS_PER_LOOK_MAX = 1_000
+"""Stalled runs looked at in one round; the next round goes on behind them, so that runs
+which no nudge helps do not hide the others."""
 NUDGE_AGAIN_FIRST_S = 15.0
 NUDGE_AGAIN_MAX_S = 600.0
 """A run that does not move in spite of nudges is asked ever more rarely."""
 
 Send = Callable[[RunRow, Nudge], Awaitable[None]]
+IsFollowed = Callable[[str, int], bool]
 
 
 @dataclass(slots=True)
@@ -36,13 +41,19 @@ class _Nudged:
 
 
 class Resumption:
-    """send: appends the nudge to the control topic of the run's shard."""
+    """send: appends the nudge to the control topic of the run's shard.
 
-    def __init__(self, store: AsyncStore, send: Send, is_caught_up: Callable[[], bool]) -> None:
+    is_followed: whether the rows of an app's partition are kept up to date here. What
+    seems to be missing in others may be just what was not read.
+    """
+
+    def __init__(self, store: AsyncStore, send: Send, is_followed: IsFollowed) -> None:
         self._store = store
         self._send = send
-        self._is_caught_up = is_caught_up
+        self._is_followed = is_followed
         self._nudged: dict[str, _Nudged] = {}
+        self._behind: Due | None = None
+        self._seen: set[str] = set()
         self.nudges_total = 0
         self.stalled = 0
 
@@ -50,9 +61,6 @@ class Resumption:
         """Until cancelled."""
         while True:
             await asyncio.sleep(LOOK_S)
-            # What the projection has not read yet may be just what seems to be missing.
-            if not self._is_caught_up():
-                continue
             try:
                 await self.look(_now_ms())
             except Exception as error:  # noqa: BLE001 - Kafka or the store is away: next time
@@ -61,20 +69,43 @@ class Resumption:
     async def look(self, now_ms: int) -> list[str]:
         """One round; the runs that were nudged in it."""
         rows = await self._store.read(
-            self._store.store.due_before, now_ms - STALLED_AFTER_MS, RUNS_PER_LOOK_MAX
+            self._store.store.due_before,
+            now_ms - STALLED_AFTER_MS,
+            RUNS_PER_LOOK_MAX,
+            self._behind,
         )
-        stalled = [row for row in rows if stalled_reason(row, now_ms) is not None]
-        self.stalled = len(stalled)
-        self._nudged = {
-            r.run_id: self._nudged[r.run_id] for r in stalled if r.run_id in self._nudged
-        }
+        stalled = [row for row in rows if self._is_stalled(row, now_ms)]
+        self._note(rows, stalled)
         done: list[str] = []
         for row in stalled:
-            if self._is_due(row, now_ms / 1_000):
-                await self._send(row, _nudge_of(row))
-                self.nudges_total += 1
+            if self._is_due(row, now_ms / 1_000) and await self._nudge(row):
                 done.append(row.run_id)
         return done
+
+    def _is_stalled(self, row: RunRow, now_ms: int) -> bool:
+        return self._is_followed(row.app, row.partition) and bool(stalled_reason(row, now_ms))
+
+    def _note(self, rows: list[RunRow], stalled: list[RunRow]) -> None:
+        """Count, round by round, until all that are due were seen once."""
+        self._seen.update(row.run_id for row in stalled)
+        self.stalled = max(self.stalled, len(self._seen))
+        if len(rows) == RUNS_PER_LOOK_MAX:
+            self._behind = Due(rows[-1].due_at or 0, rows[-1].run_id)
+            return
+        self._behind = None
+        self.stalled = len(self._seen)
+        self._nudged = {r: known for r, known in self._nudged.items() if r in self._seen}
+        self._seen = set()
+
+    async def _nudge(self, row: RunRow) -> bool:
+        try:
+            await self._send(row, _nudge_of(row))
+        except NotFoundError as error:
+            extra = {"app": row.app, "run_id": row.run_id, "reason": str(error)}
+            logger.warning("a stalled run has no shard any more", extra=extra)
+            return False
+        self.nudges_total += 1
+        return True
 
     def _is_due(self, row: RunRow, now_s: float) -> bool:
         known = self._nudged.get(row.run_id)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -17,9 +18,10 @@ from stepfold.core.ids import parse_run_id
 from stepfold.journal.reader import KafkaReader
 from stepfold.journal.settings import reader_config
 from stepfold.sdk.event import Event
+from stepfold_projections.asyncstore import AsyncStore
 from stepfold_projections.http.server import make_app
 from stepfold_projections.http.steering import Placed
-from stepfold_projections.projector import AsyncStore, HistoryOf, Projector
+from stepfold_projections.projector import HistoryOf, Projector
 from stepfold_projections.resumption import Resumption
 from stepfold_projections.runs import RunRow
 from stepfold_projections.sqlstore import SqlStore
@@ -28,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 STORE_DEFAULT = "sqlite:///.stepfold/traces.db"
 LISTEN_DEFAULT = "127.0.0.1:8484"
+IN_MEMORY = ("sqlite://", "sqlite:///:memory:")
 SHUTDOWN_S = 5.0
 REBUILD_LOOK_S = 0.2
 
@@ -67,22 +70,27 @@ class KafkaGateway:
     async def nudge(self, row: RunRow, nudge: Nudge) -> None:
         await self._client.command(nudge)
 
-    async def histories(self) -> list[HistoryOf]:
-        return [HistoryOf(app, facts) for app, facts in await self._client.histories()]
+    async def histories(self, wanted: Collection[str]) -> list[HistoryOf]:
+        return [HistoryOf(app, facts) for app, facts in await self._client.histories(wanted)]
 
 
 class ProjectionService:
-    """servers: Kafka's. store: a database URL. listen: HOST:PORT, port 0 for any free one."""
+    """servers: Kafka's. store: a database URL. listen: HOST:PORT, port 0 for any free one.
+
+    apps: those that are projected here; empty: all that have an inbox at this Kafka.
+    """
 
     def __init__(
         self,
         servers: str,
         *,
+        apps: Collection[str] = (),
         store: str = STORE_DEFAULT,
         listen: str = LISTEN_DEFAULT,
         kafka_config: Mapping[str, str] | None = None,
     ) -> None:
         self._servers = servers
+        self._apps = apps
         self._config = dict(kafka_config or {})
         self._store_url = store
         self._host, self._port = parse_listen(listen)
@@ -96,8 +104,9 @@ class ProjectionService:
                 gateway = KafkaGateway(client)
                 loop = asyncio.get_running_loop()
                 reader = KafkaReader(reader_config(self._servers, self._config), loop)
-                projector = Projector(store, reader, gateway.histories)
-                resumption = Resumption(store, gateway.nudge, lambda: projector.is_caught_up)
+                discover = partial(gateway.histories, self._apps)
+                projector = Projector(store, reader, discover, self._apps)
+                resumption = Resumption(store, gateway.nudge, projector.is_current)
                 app = make_app(store, projector, resumption, gateway)
                 try:
                     async with asyncio.TaskGroup() as tasks:
@@ -139,24 +148,26 @@ async def rebuild(
     servers: str,
     *,
     store: str = STORE_DEFAULT,
+    apps: Collection[str] = (),
     kafka_config: Mapping[str, str] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
     """Forget the store's contents and fill it from the log; how many records it took.
 
-    progress is told how many records are projected, and how many there are.
+    apps: forget and fill those only; empty: everything. progress is told how many records
+    are projected, and how many there are.
     """
     config = dict(kafka_config or {})
-    opened = open_store(store, clear=True)
-    async_store = AsyncStore(opened)
     async with Client(servers, config=config) as client:
-        gateway = KafkaGateway(client)
-        total = await client.history_records()
+        # What is there is only given up once Kafka has answered.
+        total = await client.history_records(apps)
+        async_store = AsyncStore(emptied_store(store, apps))
         reader = KafkaReader(reader_config(servers, config), asyncio.get_running_loop())
-        projector = Projector(async_store, reader, gateway.histories)
+        discover = partial(KafkaGateway(client).histories, apps)
+        projector = Projector(async_store, reader, discover, apps)
         working = asyncio.create_task(projector.run())
         try:
-            while not (projector.apps and projector.is_idle) and total:
+            while not projector.is_idle:
                 if working.done():
                     working.result()
                 if projector.trouble:
@@ -175,13 +186,31 @@ async def rebuild(
     return projector.records_total
 
 
-def open_store(url: str, *, clear: bool = False) -> SqlStore:
+def open_store(url: str) -> SqlStore:
     """Raises ConfigurationError for a URL or a database that cannot be used."""
-    store = SqlStore(url)
-    if clear:
-        store.clear()
+    store = _store(url)
     store.open()
     return store
+
+
+def emptied_store(url: str, apps: Collection[str] = ()) -> SqlStore:
+    """Without what it had of these apps; of any, when none are named."""
+    store = _store(url)
+    if apps:
+        store.open()
+        store.forget(apps)
+    else:
+        store.clear()
+    return store
+
+
+def _store(url: str) -> SqlStore:
+    if url in IN_MEMORY:
+        raise ConfigurationError(
+            f"--store {url!r} would be another database for each thread; name a file, such as "
+            f"{STORE_DEFAULT}, which can be deleted at any time: the log has everything"
+        )
+    return SqlStore(url)
 
 
 def parse_listen(listen: str) -> tuple[str, int]:

@@ -6,8 +6,9 @@ plain SQLAlchemy Core is used, so that another database needs a URL and a driver
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from sqlalchemy import (
     Engine,
     Table,
     create_engine,
+    delete,
     event,
     func,
     insert,
@@ -35,6 +37,7 @@ from stepfold_projections.store import (
     STORE_VERSION,
     Changes,
     Cursor,
+    Due,
     RunFilter,
     ShardRow,
     StoreConflictError,
@@ -44,9 +47,10 @@ from stepfold_projections.store import (
 PARAMETERS_MAX = 500
 """Ids in one `IN`: some databases bound the number of parameters."""
 BUSY_TIMEOUT_S = 10.0
+BACKENDS = ("sqlite", "postgresql")
+"""Those whose `ON CONFLICT` is known here."""
 VERSION = "version"
 
-_SHARD_FIELDS = tuple(field.name for field in dataclasses.fields(ShardRow))
 _RUN_FIELDS = tuple(field.name for field in dataclasses.fields(RunRow))
 
 
@@ -56,33 +60,24 @@ class SqlStore:
     def __init__(self, url: str) -> None:
         try:
             self._engine = _engine(url)
-        except (ArgumentError, NoSuchModuleError, ImportError) as error:
+        except (ArgumentError, NoSuchModuleError, ImportError, OSError) as error:
             raise ConfigurationError(
-                f"--store {url!r} is no database that can be opened ({error}); "
+                f"--store {_shown(url)!r} is no database that can be opened ({error}); "
                 "use sqlite:///path/to/file.db, or postgresql+psycopg://… with stepfold[postgres]"
             ) from error
-        self._url = url
+        self._name = self._engine.url.render_as_string(hide_password=True)
         self._upsert_run = _upsert(self._engine, tables.runs)
-        self._upsert_shard = _upsert(self._engine, tables.shards)
+        self._insert_shard = _dialect_insert(self._engine, tables.shards).on_conflict_do_nothing()
         self._insert_event = insert(tables.events)
 
     def open(self) -> None:
-        try:
-            with self._engine.begin() as connection:
-                found = _version(connection)
-                if found is None:
-                    tables.metadata.create_all(connection)
-                    connection.execute(
-                        insert(tables.meta).values(name=VERSION, value=str(STORE_VERSION))
-                    )
-        except DBAPIError as error:
-            raise ConfigurationError(
-                f"the trace store {self._url!r} cannot be opened: {error.orig}; check the path, "
-                "its permissions and the free space; it can be deleted, the log has everything"
-            ) from error
+        with self._opening() as connection:
+            found = _version(connection)
+            if found is None:
+                self._create(connection)
         if found is not None and found != str(STORE_VERSION):
             raise ConfigurationError(
-                f"the trace store {self._url!r} is of version {found}, this is {STORE_VERSION}; "
+                f"the trace store {self._name!r} is of version {found}, this is {STORE_VERSION}; "
                 "fill it anew from the log with: stepfold projections rebuild"
             )
 
@@ -90,10 +85,41 @@ class SqlStore:
         self._engine.dispose()
 
     def clear(self) -> None:
-        with self._engine.begin() as connection:
+        """Also of a store of another version, whose tables may be different ones."""
+        with self._opening() as connection:
             tables.metadata.drop_all(connection)
-            tables.metadata.create_all(connection)
-            connection.execute(insert(tables.meta).values(name=VERSION, value=str(STORE_VERSION)))
+            self._create(connection)
+
+    @contextlib.contextmanager
+    def _opening(self) -> Generator[Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except DBAPIError as error:
+            raise ConfigurationError(
+                f"the trace store {self._name!r} cannot be opened: {error.orig}; check the path, "
+                "its permissions and the free space; it can be deleted, the log has everything"
+            ) from error
+
+    def _create(self, connection: Connection) -> None:
+        tables.metadata.create_all(connection)
+        connection.execute(insert(tables.meta).values(name=VERSION, value=str(STORE_VERSION)))
+
+    def forget(self, apps: Collection[str]) -> None:
+        with self._engine.begin() as connection:
+            for table in (tables.events, tables.runs, tables.shards):
+                connection.execute(delete(table).where(table.c.app.in_(apps)))
+
+    def join(self, shard: ShardRow) -> ShardRow:
+        shards = tables.shards
+        with self._engine.begin() as connection:
+            connection.execute(self._insert_shard, [dataclasses.asdict(shard)])
+            found = connection.execute(
+                select(shards).where(
+                    shards.c.app == shard.app, shards.c.partition == shard.partition
+                )
+            )
+            return ShardRow(**found.mappings().one())
 
     def shards(self) -> list[ShardRow]:
         return [ShardRow(**row) for row in self._all(select(tables.shards))]
@@ -101,17 +127,13 @@ class SqlStore:
     def apply(self, changes: Changes) -> None:
         with self._engine.begin() as connection:
             for shard in changes.shards:
-                self._move(connection, shard, changes.positions.get((shard.app, shard.partition)))
+                self._move(connection, shard, changes.positions[shard.app, shard.partition])
             if changes.events:
                 connection.execute(self._insert_event, [e._asdict() for e in changes.events])
             if changes.runs:
                 connection.execute(self._upsert_run, [_run_fields(row) for row in changes.runs])
 
-    def _move(self, connection: Connection, shard: ShardRow, expected: int | None) -> None:
-        fields = {name: getattr(shard, name) for name in _SHARD_FIELDS}
-        if expected is None:
-            connection.execute(self._upsert_shard, [fields])
-            return
+    def _move(self, connection: Connection, shard: ShardRow, expected: int) -> None:
         shards = tables.shards
         moved = connection.execute(
             update(shards)
@@ -120,11 +142,12 @@ class SqlStore:
                 shards.c.partition == shard.partition,
                 shards.c.next_offset == expected,
             )
-            .values(fields)
+            .values(dataclasses.asdict(shard))
         )
         if moved.rowcount != 1:
             raise StoreConflictError(
-                f"{shard.app}/{shard.partition} is not at offset {expected} in the store any more"
+                f"{shard.app}.history/{shard.partition} is not at offset {expected} in the store "
+                "any more: another projector, or a rebuild, works on it"
             )
 
     def rows(self, run_ids: Collection[str]) -> dict[str, RunRow]:
@@ -163,9 +186,12 @@ class SqlStore:
             for found in self._all(select(both).order_by(both.c.offset).limit(limit))
         ]
 
-    def due_before(self, at: int, limit: int) -> list[RunRow]:
+    def due_before(self, at: int, limit: int, after: Due | None = None) -> list[RunRow]:
         runs = tables.runs
-        query = select(runs).where(runs.c.due_at < at).order_by(runs.c.due_at).limit(limit)
+        order = (runs.c.due_at, runs.c.run_id)
+        query = select(runs).where(runs.c.due_at < at).order_by(*order).limit(limit)
+        if after is not None:
+            query = query.where(tuple_(*order) > tuple_(*after))
         return [_run_row(row) for row in self._all(query)]
 
     def counts(self) -> dict[tuple[str, str, Status], int]:
@@ -190,7 +216,10 @@ class SqlStore:
 
 def _engine(url: str) -> Engine:
     parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
+    backend = parsed.get_backend_name()
+    if backend not in BACKENDS:
+        raise ArgumentError(f"{backend} is not one of {', '.join(BACKENDS)}")
+    if backend != "sqlite":
         return create_engine(parsed)
     if parsed.database and parsed.database != ":memory:":
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
@@ -208,6 +237,14 @@ def _engine(url: str) -> Engine:
     return engine
 
 
+def _shown(url: str) -> str:
+    """Without its password, where it can be told apart."""
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return url
+
+
 def _version(connection: Connection) -> str | None:
     if not inspect(connection).has_table(tables.meta.name):
         return None
@@ -216,14 +253,19 @@ def _version(connection: Connection) -> str | None:
 
 def _upsert(engine: Engine, table: Table) -> Any:
     """Insert, or replace what the key has."""
+    statement = _dialect_insert(engine, table)
+    keys = [column.name for column in table.primary_key]
+    rest = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=rest)
+
+
+def _dialect_insert(engine: Engine, table: Table) -> Any:
+    """`ON CONFLICT` is no standard SQL: each dialect has an insert of its own for it."""
     if engine.dialect.name == "sqlite":
         from sqlalchemy.dialects.sqlite import insert as dialect_insert
     else:
         from sqlalchemy.dialects.postgresql import insert as dialect_insert  # type: ignore[assignment]
-    statement = dialect_insert(table)
-    keys = [column.name for column in table.primary_key]
-    rest = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in keys}
-    return statement.on_conflict_do_update(index_elements=keys, set_=rest)
+    return dialect_insert(table)
 
 
 def _conditions(where: RunFilter) -> Iterable[Any]:

@@ -58,7 +58,7 @@ class StoredEvent(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """One transaction. `positions` are the shards' offsets before it: the store's, or else."""
+    """One transaction. `positions` has each shard's offset before it: the store's, or else."""
 
     events: Sequence[StoredEvent]
     runs: Collection[RunRow]
@@ -87,8 +87,15 @@ class Cursor(NamedTuple):
     run_id: str
 
 
+class Due(NamedTuple):
+    """The last run of a page of runs that are due."""
+
+    due_at: int
+    run_id: str
+
+
 class StoreConflictError(Exception):
-    """Another projector has moved the same shard on; read the positions again."""
+    """The store is not where this projector left it: another one, or a rebuild, moved it."""
 
 
 class TraceStore(Protocol):
@@ -100,6 +107,14 @@ class TraceStore(Protocol):
 
     def clear(self) -> None:
         """Forget everything; the log still has it."""
+        ...
+
+    def forget(self, apps: Collection[str]) -> None:
+        """Forget what belongs to these apps, and nothing else."""
+        ...
+
+    def join(self, shard: ShardRow) -> ShardRow:
+        """What the store has of this partition; it is this very shard where it has nothing."""
         ...
 
     def shards(self) -> list[ShardRow]: ...
@@ -120,7 +135,7 @@ class TraceStore(Protocol):
         """The run's events with after < offset <= as_of, its acceptance among them."""
         ...
 
-    def due_before(self, at: int, limit: int) -> list[RunRow]:
+    def due_before(self, at: int, limit: int, after: Due | None = None) -> list[RunRow]:
         """Runs of which something was due before `at`, the latest-due last."""
         ...
 

@@ -88,7 +88,7 @@ runs = Table(
     Index("stepfold_runs_by_workflow", "app", "workflow", "accepted_at", "run_id"),
     Index("stepfold_runs_by_status", "status", "accepted_at", "run_id"),
     Index("stepfold_runs_by_tenant", "tenant", "accepted_at", "run_id"),
-    Index("stepfold_runs_by_due", "due_at"),
+    Index("stepfold_runs_by_due", "due_at", "run_id"),
 )
 
 events = Table(

@@ -12,6 +12,7 @@ from stepfold_projections.runs import OpenWait, RunRow, Status
 from stepfold_projections.store import (
     Changes,
     Cursor,
+    Due,
     RunFilter,
     ShardRow,
     StoreConflictError,
@@ -57,7 +58,10 @@ def write(
     shard: ShardRow = SHARD,
     expected: int | None = None,
 ) -> None:
-    positions = {} if expected is None else {(shard.app, shard.partition): expected}
+    """expected: where the shard is in the store; by default that is asked first."""
+    if expected is None:
+        expected = store.join(replace(shard, next_offset=0)).next_offset
+    positions = {(shard.app, shard.partition): expected}
     store.apply(Changes(events=list(events), runs=list(runs), shards=[shard], positions=positions))
 
 
@@ -108,6 +112,37 @@ class StoreContract:
 
         assert store.rows([row(1).run_id]) == {}
         assert store.shards()[0].next_offset == 7
+
+    def test_shard_that_the_store_does_not_have_is_not_written(self, open_store: OpenStore) -> None:
+        store = open_store()
+
+        with pytest.raises(StoreConflictError, match=r"research\.history/0 is not at offset 0"):
+            write(store, runs=[row(1)], expected=0)
+
+        assert store.shards() == []
+
+    def test_who_joins_a_shard_second_gets_what_the_first_made_of_it(
+        self, open_store: OpenStore
+    ) -> None:
+        store = open_store()
+        joined = store.join(SHARD)
+        moved = replace(SHARD, next_offset=7, fault="offset 7 cannot be read")
+        write(store, shard=moved)
+
+        assert joined == SHARD
+        assert store.join(SHARD) == moved
+        assert store.shards() == [moved]
+
+    def test_apps_are_forgotten_one_by_one(self, open_store: OpenStore) -> None:
+        store = open_store()
+        write(store, runs=[row(1), row(2, app="audit")], events=[stored(5, row(1), step="plan")])
+        write(store, shard=replace(SHARD, app="audit"), events=[])
+
+        store.forget(["research", "nobody"])
+
+        assert ids(store.list_runs(RunFilter(), 10, None)) == [row(2).run_id]
+        assert [shard.app for shard in store.shards()] == ["audit"]
+        assert store.early_events([row(1).run_id]) == []
 
     def test_runs_are_listed_newest_first_and_each_once_over_pages(
         self, open_store: OpenStore
@@ -188,6 +223,18 @@ class StoreContract:
 
         assert ids(store.due_before(AT + 6, 10)) == [row(2).run_id, row(1).run_id]
         assert ids(store.due_before(AT + 6, 1)) == [row(2).run_id]
+
+    def test_runs_due_at_one_moment_come_each_once_over_pages(self, open_store: OpenStore) -> None:
+        store = open_store()
+        write(store, runs=[row(number, due_at=AT + number // 3) for number in range(9)])
+
+        found: list[RunRow] = []
+        after: Due | None = None
+        while page := store.due_before(AT + 9, 2, after):
+            found += page
+            after = Due(page[-1].due_at or 0, page[-1].run_id)
+
+        assert ids(found) == ids(row(number) for number in range(9))
 
     def test_counts_are_by_app_workflow_and_status(self, open_store: OpenStore) -> None:
         store = open_store()

@@ -78,10 +78,11 @@ async def working(servers: str, app: App) -> AsyncGenerator[None]:
 
 
 @asynccontextmanager
-async def serving(servers: str, store: str) -> AsyncGenerator[str]:
+async def serving(servers: str, store: str, *apps: str) -> AsyncGenerator[str]:
+    """The address of a service for these apps alone: others on this broker hold garbage."""
     stopping = asyncio.Event()
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    service = ProjectionService(servers, store=store, listen="127.0.0.1:0")
+    service = ProjectionService(servers, apps=apps, store=store, listen="127.0.0.1:0")
     task = asyncio.create_task(service.run(stopping=stopping, ready=ready.set_result))
     try:
         yield await ready
@@ -124,7 +125,7 @@ def play(kafka_bootstrap: str, new_app: Callable[[int], str], tmp_path: Path) ->
         async def main() -> None:
             async with (
                 asyncio.timeout(TIMEOUT_S),
-                serving(kafka_bootstrap, store) as address,
+                serving(kafka_bootstrap, store, app.name) as address,
                 aiohttp.ClientSession(address) as api,
             ):
                 world = World(app, api, kafka_bootstrap, store)
@@ -302,7 +303,7 @@ def test_rebuild_gives_what_the_live_projection_has(play: Play, tmp_path: Path) 
         await there.run_when(failed["id"], "failed", after=failed["position"])
         anew = f"sqlite:///{tmp_path / 'anew.db'}"
 
-        records = await rebuild(there.servers, store=anew)
+        records = await rebuild(there.servers, store=anew, apps=[there.app.name])
 
         where = RunFilter(app=there.app.name)
         live, rebuilt = open_store(there.store), open_store(anew)

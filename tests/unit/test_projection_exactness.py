@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from stepfold.journal.port import LogRecord, TopicFacts
+from stepfold.journal.port import LogRecord
 from stepfold_projections import tables
 from stepfold_projections.projection import Piece, Projection
 from stepfold_projections.sqlstore import SqlStore
@@ -51,12 +51,10 @@ def opened(path: Path) -> CrashingStore:
     return store
 
 
-def begun(store: SqlStore, history: TopicFacts = HISTORY) -> tuple[Projection, int, str]:
-    """A projection as a new process has it: where it reads on, and what keeps it from it."""
+def begun(store: SqlStore) -> tuple[Projection, int]:
+    """A projection as a new process has it, and where it reads on."""
     projection = Projection(store)
-    projection.load()
-    shard = projection.join(APP, history, 0)
-    return projection, shard.next_offset, shard.fault
+    return projection, projection.join(APP, HISTORY, 0).next_offset
 
 
 def contents(store: SqlStore) -> list[list[dict[str, Any]]]:
@@ -72,7 +70,7 @@ def contents(store: SqlStore) -> list[list[dict[str, Any]]]:
 
 def project_at_once(path: Path, records: list[LogRecord]) -> CrashingStore:
     store = opened(path)
-    projection, _, _ = begun(store)
+    projection, _ = begun(store)
     projection.take([Piece(APP, 0, records)])
     return store
 
@@ -80,7 +78,7 @@ def project_at_once(path: Path, records: list[LogRecord]) -> CrashingStore:
 def project_with_crashes(path: Path, records: list[LogRecord], seed: int) -> CrashingStore:
     choose = random.Random(seed)
     store = opened(path)
-    projection, position, _ = begun(store)
+    projection, position = begun(store)
     crashes = CRASHES_PER_HISTORY
     while position < len(records):
         size = choose.randint(1, 20)
@@ -90,7 +88,7 @@ def project_with_crashes(path: Path, records: list[LogRecord], seed: int) -> Cra
         except CrashError:
             crashes -= 1
             store.crash = None
-            projection, position, _ = begun(store)
+            projection, position = begun(store)
         else:
             position += size
     return store
@@ -111,7 +109,7 @@ def test_failed_transaction_is_taken_again_by_the_same_process(tmp_path: Path) -
     records = random_history(7)
     whole = project_at_once(tmp_path / "whole.db", records)
     store = opened(tmp_path / "retried.db")
-    projection, _, _ = begun(store)
+    projection, _ = begun(store)
 
     store.crash = "before"
     with pytest.raises(CrashError):
@@ -121,7 +119,7 @@ def test_failed_transaction_is_taken_again_by_the_same_process(tmp_path: Path) -
     again = projection.take([Piece(APP, 0, records)])
 
     assert contents(store) == contents(whole)
-    assert again == 0
+    assert again.records == 0
 
 
 def test_record_that_cannot_be_read_stops_its_partition_visibly() -> None:
@@ -132,20 +130,10 @@ def test_record_that_cannot_be_read_stops_its_partition_visibly() -> None:
     log.append(accepted(log.next_inbox()))
     store = SqlStore("sqlite://")
     store.open()
-    projection, _, _ = begun(store)
+    projection, _ = begun(store)
 
-    projection.take([Piece(APP, 0, log.records)])
+    (shard,) = projection.take([Piece(APP, 0, log.records)]).shards
 
-    (shard,) = projection.shards()
     assert shard.fault.startswith("offset 2 cannot be read")
     assert shard.next_offset == 2
     assert len(store.counts()) == 1
-
-
-def test_topic_that_was_created_anew_is_not_mixed_with_its_forerunner(tmp_path: Path) -> None:
-    store = project_at_once(tmp_path / "store.db", random_history(1))
-
-    _, _, fault = begun(store, HISTORY._replace(topic_id="another-id"))
-
-    assert "created anew" in fault
-    assert "projections rebuild" in fault

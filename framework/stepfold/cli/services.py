@@ -15,6 +15,11 @@ Store = Annotated[
     str | None, typer.Option("--store", help="Database URL; default: SQLite in .stepfold.")
 ]
 
+Apps = Annotated[
+    list[str] | None,
+    typer.Option("--app", help="Only this app; repeatable. Default: settings, then all."),
+]
+
 
 def worker(
     targets: Annotated[list[str], typer.Argument(metavar="MODULE:APP...")],
@@ -67,6 +72,7 @@ def run(
     listen: Annotated[
         str | None, typer.Option(help="HOST:PORT of the HTTP API; default: 127.0.0.1:8484.")
     ] = None,
+    app: Apps = None,
     bootstrap_servers: Servers = None,
 ) -> None:
     """Trace projection and HTTP API. Example: stepfold projections --listen 127.0.0.1:8484"""
@@ -83,6 +89,7 @@ def run(
         servers,
         store=store or known.projections.store,
         listen=listen or known.projections.listen,
+        apps=app or known.projections.apps,
         kafka_config=config,
     )
 
@@ -98,22 +105,30 @@ def run(
 
 @projections.command()
 def rebuild(
-    store: Store = None, bootstrap_servers: Servers = None, as_json: AsJson = False
+    store: Store = None,
+    app: Apps = None,
+    bootstrap_servers: Servers = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Fill the store anew from the log. Example: stepfold projections rebuild"""
+    """Fill the store anew from the log. Example: stepfold projections rebuild --app research"""
     import time
 
     from stepfold.settings import settings
     from stepfold_projections import service
 
     servers, config = kafka_of(bootstrap_servers)
-    url = store or settings().projections.store
+    known = settings().projections
+    url = store or known.store
     begun = time.monotonic()
 
     def progress(done: int, total: int) -> None:
         say(f"{done} of {total} records")
 
-    done = asyncio.run(service.rebuild(servers, store=url, kafka_config=config, progress=progress))
+    done = asyncio.run(
+        service.rebuild(
+            servers, store=url, apps=app or known.apps, kafka_config=config, progress=progress
+        )
+    )
     seconds = time.monotonic() - begun
     facts = {"records": done, "seconds": round(seconds, 2), "store": url}
     show(facts, f"{done} records in {seconds:.1f} s, into {url}", as_json=as_json)

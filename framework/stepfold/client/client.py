@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar, cast, overload
@@ -219,18 +219,23 @@ class Client:
         )
         return Acknowledged(places.control.name, placed.partition, placed.offset)
 
-    async def histories(self) -> list[tuple[str, TopicFacts]]:
-        """The history topic of every app at this cluster."""
+    async def histories(self, wanted: Collection[str] = ()) -> list[tuple[str, TopicFacts]]:
+        """The history topics of these apps, as far as they are there; by default of every app."""
         found: list[tuple[str, TopicFacts]] = []
-        for app in await self._cluster.apps():
+        for app in wanted or await self._cluster.apps():
             with contextlib.suppress(NotFoundError):  # an inbox of somebody else's, alone
                 found.append((app, (await self._cluster.places(app)).history))
         return found
 
-    async def history_records(self) -> int:
-        """How many records the histories of all apps hold now."""
+    async def history_records(self, wanted: Collection[str] = ()) -> int:
+        """How many records the histories of these apps (or of all) hold now.
+
+        Raises NotFoundError for an app that is named and is not there.
+        """
+        for app in wanted:
+            await self._cluster.places(app)
         count = 0
-        for _, history in await self.histories():
+        for _, history in await self.histories(wanted):
             for partition in range(history.partitions):
                 end = await self._cluster.end_offset(history.name, partition)
                 count += end - await self._cluster.first_offset(history.name, partition)

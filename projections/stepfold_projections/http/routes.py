@@ -61,7 +61,20 @@ class Route:
 
 def add_routes(app: web.Application, routes: list[Route]) -> None:
     for route in routes:
-        app.router.add_route(route.method, route.path, _endpoint(route))
+        add_route(app, route.method, route.path, _endpoint(route))
+
+
+def add_route(
+    app: web.Application,
+    method: str,
+    path: str,
+    endpoint: Callable[[web.Request], Awaitable[web.StreamResponse]],
+) -> None:
+    """What answers GET answers HEAD as well."""
+    if method == "GET":
+        app.router.add_get(path, endpoint, allow_head=True)
+    else:
+        app.router.add_route(method, path, endpoint)
 
 
 def _endpoint(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

@@ -11,11 +11,12 @@ from datetime import datetime
 from stepfold.core import events as e
 from stepfold.core.ids import parse_run_id
 from stepfold.journal.codec import decode_event
+from stepfold_projections.asyncstore import AsyncStore
 from stepfold_projections.http import models as m
 from stepfold_projections.http.problems import ProblemError
 from stepfold_projections.http.render import detail_of, event_of, summary_of
 from stepfold_projections.http.routes import Call, Route
-from stepfold_projections.projector import AsyncStore, LogPosition, Projector
+from stepfold_projections.projector import LogPosition, Projector
 from stepfold_projections.resumption import Resumption
 from stepfold_projections.runs import RunRow, Status
 from stepfold_projections.store import Cursor, RunFilter, StoredEvent
@@ -41,7 +42,7 @@ class RunsApi:
                 handler=self.list_runs,
                 query=m.RunsQuery,
                 response=m.RunList,
-                errors=(400, 501, 504),
+                errors=(400, 404, 501, 503, 504),
             ),
             Route(
                 method="GET",
@@ -50,7 +51,7 @@ class RunsApi:
                 handler=self.run,
                 query=m.RunQuery,
                 response=m.RunDetail,
-                errors=(400, 404, 504),
+                errors=(400, 404, 503, 504),
             ),
             Route(
                 method="GET",
@@ -59,7 +60,7 @@ class RunsApi:
                 handler=self.events,
                 query=m.EventsQuery,
                 response=m.EventList,
-                errors=(400, 404, 504),
+                errors=(400, 404, 503, 504),
             ),
             Route(
                 method="GET",
@@ -214,12 +215,19 @@ class RunsApi:
             position = LogPosition.parse(query.after)
         except ValueError as error:
             raise ProblemError(400, str(error)) from error
-        if not await self._projector.wait_passed(position, query.timeout):
-            raise ProblemError(
-                504,
-                f"the projection did not pass {query.after} within {query.timeout:g} s; "
-                "is there a worker that takes the app's inbox and control?",
-            )
+        app, partition = position.app, position.partition
+        if not self._projector.is_served(app):
+            raise ProblemError(404, f"app {app!r} is not projected here; see /api/v1/apps")
+        if await self._projector.wait_passed(position, query.timeout):
+            return
+        fault = self._projector.fault_of(app, partition)
+        if fault:
+            raise ProblemError(503, f"{app}, partition {partition} is not projected on: {fault}")
+        raise ProblemError(
+            504,
+            f"the projection did not pass {query.after} within {query.timeout:g} s; "
+            "is there a worker that takes the app's inbox and control?",
+        )
 
 
 def _folded(run_id: str, stored: list[StoredEvent], partition: int) -> m.RunDetail | None:

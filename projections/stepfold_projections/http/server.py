@@ -9,12 +9,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from pydantic import BaseModel
 
+from stepfold_projections.asyncstore import AsyncStore
 from stepfold_projections.http import openapi
 from stepfold_projections.http.problems import ProblemError
-from stepfold_projections.http.routes import BODY_BYTES_MAX, Route, add_routes, problems
+from stepfold_projections.http.routes import BODY_BYTES_MAX, Route, add_route, add_routes, problems
 from stepfold_projections.http.runs import RunsApi
 from stepfold_projections.http.steering import NOT_BUILT, Gateway, SteeringApi
-from stepfold_projections.projector import AsyncStore, Projector
+from stepfold_projections.projector import Projector
 from stepfold_projections.resumption import Resumption
 from stepfold_projections.runs import Status
 
@@ -41,7 +42,7 @@ def make_app(
         *SteeringApi(store, gateway).routes(),
     ]
     for method, path in NOT_BUILT:
-        app.router.add_route(method, path, _not_built)
+        add_route(app, method, path, _not_built)
     add_routes(app, routes)
     _add_documents(app, routes)
     _add_health(app, projector)
@@ -76,30 +77,48 @@ def _add_health(app: web.Application, projector: Projector) -> None:
         return web.Response(text="ok\n")
 
     async def ready(request: web.Request) -> web.StreamResponse:
-        checks = _checks(projector)
-        health = Health(ok=all(check.ok for check in checks), checks=checks)
-        return web.Response(
-            status=200 if health.ok else 503,
-            text=health.model_dump_json(),
-            content_type="application/json",
-        )
+        return _health([_going_on(projector), _caught_up(projector), _histories(projector)])
+
+    async def startup(request: web.Request) -> web.StreamResponse:
+        # A restart would not help a history that cannot be read.
+        return _health([_going_on(projector), _caught_up(projector)])
 
     app.router.add_get("/livez", live)
     app.router.add_get("/readyz", ready)
-    app.router.add_get("/startupz", ready)
+    app.router.add_get("/startupz", startup)
 
 
-def _checks(projector: Projector) -> list[Check]:
-    faults = projector.faults
-    return [
-        Check(name="projection", ok=not projector.trouble, detail=projector.trouble or "going on"),
-        Check(
-            name="caught-up",
-            ok=projector.is_caught_up,
-            detail=f"{len(projector.shards)} partitions of {len(projector.apps)} apps",
-        ),
-        Check(name="histories", ok=not faults, detail="; ".join(faults) or "readable"),
-    ]
+def _health(checks: list[Check]) -> web.Response:
+    health = Health(ok=all(check.ok for check in checks), checks=checks)
+    return web.Response(
+        status=200 if health.ok else 503,
+        text=health.model_dump_json(),
+        content_type="application/json",
+    )
+
+
+def _going_on(projector: Projector) -> Check:
+    trouble = projector.trouble
+    return Check(name="projection", ok=not trouble, detail=trouble or "going on")
+
+
+def _caught_up(projector: Projector) -> Check:
+    detail = f"{len(projector.shards)} partitions of {len(projector.apps)} apps"
+    if projector.missing:
+        names = ", ".join(projector.missing)
+        detail += f"; not there yet: {names}; create topics with: stepfold topics apply APP"
+    return Check(name="caught-up", ok=projector.is_caught_up, detail=detail)
+
+
+def _histories(projector: Projector) -> Check:
+    """Not ok when there is no app left whose histories can all be read.
+
+    One app's unreadable history must not take the API away from all other apps; it
+    shows here, in /api/v1/apps and in stepfold_projection_faulted.
+    """
+    faulted = {shard.app for shard in projector.shards if shard.fault}
+    is_any_left = not faulted or len(faulted) < len(projector.apps)
+    return Check(name="histories", ok=is_any_left, detail="; ".join(projector.faults) or "readable")
 
 
 def _add_metrics(

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple, Protocol
 from pydantic import BaseModel
 
 from stepfold.core.ids import parse_run_id
+from stepfold_projections.asyncstore import AsyncStore
 from stepfold_projections.http import models as m
 from stepfold_projections.http.problems import ProblemError
 from stepfold_projections.http.routes import Call, Route
-from stepfold_projections.projector import AsyncStore
 
 POST_ERRORS = (400, 403, 404, 409, 413, 415, 503, 504)
 NOT_BUILT = (
