@@ -10,7 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from stepfold.core.outcomes import Outcome, StepErrored, StepSucceeded
+from stepfold.core.outcomes import (
+    CancelAsked,
+    ChildErrored,
+    ChildReturned,
+    Outcome,
+    SignalArrived,
+    StepErrored,
+    StepSucceeded,
+    TimerElapsed,
+    WaitTimedOut,
+)
 from stepfold.core.run import Run, StepStatus
 from stepfold.sdk.activation import WorkflowInstance
 from stepfold.sdk.calls import (
@@ -50,12 +60,19 @@ class LiveRun:
         return not self._is_started or self._consumed < len(self.run.outcomes)
 
     def catch_up(self) -> Wanted:
-        """Hand over all outcomes that the code has not seen, and collect what it wants."""
+        """Hand over all outcomes that the code has not seen, and collect what it wants.
+
+        On a replay the code asks for everything again. What the log has answered is not
+        wanted: a wait that is opened a second time would swallow the next signal.
+        """
         calls: dict[str, Call] = {}
         abandoned: list[str] = []
         end: End | None = None
         while self.is_behind and end is None:
-            completion = self._activate()
+            outcome = self._next_outcome()
+            completion = self._activate(outcome)
+            if outcome is not None:
+                calls.pop(answered_by(outcome), None)
             for call in completion.calls:
                 calls[call_id(call)] = call
                 if isinstance(call, StepCall):
@@ -68,14 +85,17 @@ class LiveRun:
             end = completion.end
         return Wanted(tuple(calls.values()), tuple(abandoned), end)
 
-    def _activate(self) -> Completion:
-        outcome: Outcome | None = None
-        if self._is_started:
-            outcome = self.run.outcomes[self._consumed]
-            self._consumed += 1
-            if isinstance(outcome, StepSucceeded | StepErrored):
-                self.steps.pop(outcome.step, None)
-        self._is_started = True
+    def _next_outcome(self) -> Outcome | None:
+        """None: the code begins."""
+        if not self._is_started:
+            self._is_started = True
+            return None
+        self._consumed += 1
+        return self.run.outcomes[self._consumed - 1]
+
+    def _activate(self, outcome: Outcome | None) -> Completion:
+        if isinstance(outcome, StepSucceeded | StepErrored):
+            self.steps.pop(outcome.step, None)
         replaying = self._consumed < self._recovered
         return self.instance.activate(outcome, replaying=replaying)
 
@@ -94,6 +114,19 @@ def any_backoff(run: Run, live: LiveRun) -> bool:
 def is_loop_timer(timer_id: str) -> bool:
     """Whether it is a timer of the workflow's loop, not a `step.sleep`."""
     return timer_id == "timer" or timer_id.startswith("timer#")
+
+
+def answered_by(outcome: Outcome) -> str:
+    """The id of the call that has its answer; empty where it is no answer."""
+    match outcome:
+        case StepSucceeded() | StepErrored() | ChildReturned() | ChildErrored():
+            return outcome.step
+        case TimerElapsed():
+            return outcome.timer_id
+        case SignalArrived() | WaitTimedOut():
+            return outcome.wait_id
+        case CancelAsked():
+            return ""
 
 
 def call_id(call: Call) -> str:
