@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
+import secrets
 import sys
 import threading
 import time
@@ -119,12 +121,16 @@ class Worker:
         worker_id: str,
         build: str = "",
         clock: Clock | None = None,
+        dice: random.Random | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.journal = journal
         self.build = build
         self.around = Surroundings(
-            clock=clock or BrokerClock(loop), executor=Executor(loop), worker_id=worker_id
+            clock=clock or BrokerClock(loop),
+            executor=Executor(loop),
+            worker_id=worker_id,
+            dice=dice or secrets.SystemRandom(),
         )
         self._apps = apps
         self._members: list[_AppMember] = []
