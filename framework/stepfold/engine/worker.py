@@ -139,7 +139,6 @@ class Worker:
 
     async def run(self, *, ready: Callable[[], None], stopping: asyncio.Event) -> None:
         """Work until `stopping` is set, then drain; raises what no retry can mend."""
-        watch = LoopWatch(asyncio.get_running_loop())
         try:
             for app in self._apps:
                 topics = await self.journal.topics(app.name)
@@ -155,7 +154,6 @@ class Worker:
             await asyncio.gather(*(m.release_all(STOP_GRACE_S) for m in self._members))
         finally:
             await self._close()
-            watch.close()
 
     def states(self) -> Mapping[ShardId, ShardState]:
         return {
