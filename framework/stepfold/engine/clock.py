@@ -37,17 +37,20 @@ class Clock(Protocol):
 class BrokerClock:
     """The system's clock, corrected by the offset seen in proofs."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, wall_s: Callable[[], float] = time.time
+    ) -> None:
         self._loop = loop
+        self._wall_s = wall_s
         self.offset_ms: float | None = None
 
     def now_ms(self) -> int:
-        return int(time.time() * 1_000 + (self.offset_ms or 0.0))
+        return int(self._wall_s() * 1_000 + (self.offset_ms or 0.0))
 
     def observe(self, broker_ms: int) -> None:
         if broker_ms <= 0:
             return
-        sample = broker_ms - time.time() * 1_000
+        sample = broker_ms - self._wall_s() * 1_000
         if self.offset_ms is None:
             # The stamp is older than its report by the way back; below a few
             # milliseconds that is all there is to see, and no offset at all.

@@ -12,8 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import random
-import secrets
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -109,7 +107,7 @@ class ShardOwner:
                 failures += 1
                 backoff = min(CLAIM_BACKOFF_MIN_S * 2**failures, CLAIM_BACKOFF_MAX_S)
                 # Two candidates that lost the same race must not meet again.
-                await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
+                await asyncio.sleep(backoff * self._around.dice.uniform(0.5, 1.0))
         except (CodecError, ShardFaultError) as error:
             self.fault = str(error)
             self.state = ShardState.FAULTED
@@ -242,7 +240,7 @@ class ShardOwner:
     async def _claim(self) -> Epoch | None:
         """Append a claim and fold up to it; None when it turned out void."""
         chain = self._shard.chain
-        nonce = secrets.randbits(63)
+        nonce = self._around.dice.getrandbits(63)
         claim = e.Claimed(
             prev_epoch_offset=chain.epoch.offset,
             prev_epoch_nonce=chain.epoch.nonce,

@@ -89,7 +89,7 @@ def _run(order: ProcessOrder, apps: Sequence[App]) -> None:
 
 
 async def _work(order: ProcessOrder, apps: Sequence[App]) -> None:
-    from stepfold.engine.worker import Worker
+    from stepfold.engine.worker import LoopWatch, Worker
     from stepfold.journal.kafka import KafkaJournal
 
     journal = KafkaJournal(
@@ -104,7 +104,11 @@ async def _work(order: ProcessOrder, apps: Sequence[App]) -> None:
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, _stop, stopping)
-    await worker.run(ready=_say_ready, stopping=stopping)
+    watch = LoopWatch(loop)
+    try:
+        await worker.run(ready=_say_ready, stopping=stopping)
+    finally:
+        watch.close()
 
 
 def _stop(stopping: asyncio.Event) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
+import secrets
 import sys
 import threading
 import time
@@ -122,6 +124,7 @@ class Worker:
         build: str = "",
         clock: Clock | None = None,
         events_between_checkpoints: int = EVENTS_BETWEEN,
+        dice: random.Random | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.journal = journal
@@ -132,6 +135,7 @@ class Worker:
             directory=Directory(journal.topics),
             worker_id=worker_id,
             events_between_checkpoints=events_between_checkpoints,
+            dice=dice or secrets.SystemRandom(),
         )
         self._apps = apps
         self._members: list[_AppMember] = []
@@ -140,7 +144,6 @@ class Worker:
 
     async def run(self, *, ready: Callable[[], None], stopping: asyncio.Event) -> None:
         """Work until `stopping` is set, then drain; raises what no retry can mend."""
-        watch = LoopWatch(asyncio.get_running_loop())
         try:
             for app in self._apps:
                 topics = await self.journal.topics(app.name)
@@ -157,7 +160,6 @@ class Worker:
             await asyncio.gather(*(m.release_all(STOP_GRACE_S) for m in self._members))
         finally:
             await self._close()
-            watch.close()
 
     def owners(self) -> list[ShardOwner]:
         """Of the shards that this process is a candidate for."""
