@@ -132,7 +132,9 @@ Asked = TypeVar("Asked", e.CancelRequested, e.RunPaused, e.RunResumed)
 
 
 def _asked(kind: type[Asked], command: c.Cancel | c.Pause | c.Resume, source: Position) -> Asked:
-    return kind(source=source, run_id=command.run_id, by=command.by, reason=command.reason)
+    return kind(
+        source=source, run_id=command.run_id, by=_short(command.by), reason=_short(command.reason)
+    )
 
 
 def _signal(run: Run, command: c.Signal, source: Position) -> e.Event:
@@ -142,7 +144,7 @@ def _signal(run: Run, command: c.Signal, source: Position) -> e.Event:
             source=source,
             run_id=run.run_id,
             wait_id=wait_id,
-            signal_id=command.signal_id,
+            signal_id=_signal_id(command, source),
             payload=command.payload,
             payload_encoding=command.payload_encoding,
             key_id=command.key_id,
@@ -157,13 +159,18 @@ def _buffer(command: c.Signal, source: Position, ttl_at: int) -> e.SignalBuffere
     return e.SignalBuffered(
         source=source,
         run_id=command.run_id,
-        signal_id=command.signal_id,
+        signal_id=_signal_id(command, source),
         name=command.name,
         payload=command.payload,
         payload_encoding=command.payload_encoding,
         key_id=command.key_id,
         ttl_at=ttl_at,
     )
+
+
+def _signal_id(command: c.Signal, source: Position) -> str:
+    """A signal without an id has its place for one: those of one id count once."""
+    return command.signal_id or f"control/{source.partition}/{source.offset}"
 
 
 def _for_unknown_run(shard: Shard, command: Request, source: Position, now: int) -> e.Event:
@@ -183,9 +190,17 @@ def _for_unknown_run(shard: Shard, command: Request, source: Position, now: int)
     taken = shard.intake.get((shard.opened.inbox_topic_id, address.partition))
     if taken is not None and address.offset <= taken.offset:
         return rejected(source, "the run is over, or never was", run_id=command.run_id)
+    waiting = len(shard.early.get(command.run_id, ()))
+    if waiting >= SIGNALS_WAITING_MAX:
+        reason = f"{waiting} commands wait for this run already, none more is kept"
+        return rejected(source, reason, run_id=command.run_id)
     if len(shard.early) >= EARLY_RUNS_MAX:
         reason = f"commands for {len(shard.early)} runs that are not accepted yet wait already"
         return rejected(source, reason, run_id=command.run_id)
+    return _kept_until_accepted(command, source, now)
+
+
+def _kept_until_accepted(command: Request, source: Position, now: int) -> e.Event:
     match command:
         case c.Signal():
             return _buffer(command, source, ttl_at=now + EARLY_TTL_MS)
@@ -214,13 +229,17 @@ def rejected(
     return e.IntakeRejected(
         source=source,
         run_id=run_id if len(run_id) <= RUN_ID_WIDTH else "",
-        reason=reason if len(reason) <= REASON_MAX else f"{reason[:REASON_MAX]}…",
+        reason=_short(reason),
         dlq_topic=topic,
         dlq_partition=partition,
         dlq_offset=offset,
         sha256=sha256,
         origin=origin,
     )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= REASON_MAX else f"{text[:REASON_MAX]}…"
 
 
 def accept(

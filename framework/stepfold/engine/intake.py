@@ -22,7 +22,7 @@ from stepfold.engine.guard import Guard
 from stepfold.engine.leader import Leader
 from stepfold.engine.matching import child_start, runs_for
 from stepfold.journal.codec import decode_command
-from stepfold.journal.intake_formats import dlq_headers, read_trigger
+from stepfold.journal.intake_formats import dlq_headers, read_trigger, unreadable_payload
 from stepfold.journal.port import Appender, Batch, LogRecord, Reader, Report, TopicFacts
 
 logger = logging.getLogger(__name__)
@@ -30,8 +30,11 @@ logger = logging.getLogger(__name__)
 RUNS_OPEN_MAX = 20_000
 """Open runs of a shard at which its inbox is paused; control is read on."""
 RUNS_OPEN_RESUME = 16_000
-RECORD_BYTES_MAX = 900_000
-"""The largest record that fits into one event (rule R20)."""
+TRIGGER_BYTES_MAX = 900_000
+"""The largest trigger that fits into one event (rule R20)."""
+COMMAND_BYTES_MAX = 1_000_000
+"""A delivery holds the largest input of a child run and what wraps it; one that is refused
+would keep back for ever whatever its shard delivers after it."""
 DLQ_RETRY_MS = 1_000
 UNMATCHED_RECORDS_MAX = 1_000
 """Records that matched nothing before their range is written down."""
@@ -113,8 +116,9 @@ class Intake:
 
     def _take_one(self, record: LogRecord) -> None:
         size = len(record.value or b"")
-        if size > RECORD_BYTES_MAX:
-            raise CodecError(f"the record has {size} bytes, the limit is {RECORD_BYTES_MAX}")
+        limit = TRIGGER_BYTES_MAX if self._is_inbox else COMMAND_BYTES_MAX
+        if size > limit:
+            raise CodecError(f"the record has {size} bytes, the limit is {limit}")
         events = self._trigger(record) if self._is_inbox else self._command(record)
         if not events:
             self._note_unmatched(record)
@@ -150,13 +154,17 @@ class Intake:
         if isinstance(command, c.StartChild | c.ResolveChild):
             kind = type(command).__name__
             raise CodecError(f"a {kind} comes inside of a Deliver only, from a shard's owner")
-        refusal = leader.refusal_of(command) if isinstance(command, c.Signal) else None
+        refusal = self._refusal_of(command) if isinstance(command, c.Signal) else None
         if refusal is not None:
             return (intake.rejected(place, refusal, run_id=command.run_id),)
         if isinstance(command, c.Deliver) and isinstance(command.body, c.StartChild):
             start = child_start(leader.app, command.body, record.timestamp)
             return intake.accept_child(leader.shard, leader.app.name, command, place, start)
         return intake.control(leader.shard, command, place, record.timestamp)
+
+    def _refusal_of(self, signal: c.Signal) -> str | None:
+        unreadable = unreadable_payload(signal.payload, signal.payload_encoding, signal.key_id)
+        return unreadable or self._leader.refusal_of(signal)
 
     def _follow(self, event: e.Event) -> None:
         """Let the runs that the event concerns go on."""

@@ -24,6 +24,7 @@ from stepfold.core.shard import Shard
 from stepfold.engine.attempts import Attempts
 from stepfold.engine.checkpoints import Checkpoints
 from stepfold.engine.children import Children
+from stepfold.engine.failures import told
 from stepfold.engine.guard import Guard
 from stepfold.engine.history import ShardHistory
 from stepfold.engine.live import LiveRun, Wanted, any_backoff, is_loop_timer
@@ -206,12 +207,12 @@ class Leader:
         wait_id = None if live is None else decide.wait_for(live.run, signal.name)
         if live is None or wait_id is None:
             return None
-        return live.instance.refusal_of(wait_id, signal.payload)
+        return _refusal(live, wait_id, signal.payload)
 
     def _deliver_buffered(self, live: LiveRun) -> None:
         while deliveries := decide.buffered_deliveries(live.run):
             for delivery in deliveries:
-                refusal = live.instance.refusal_of(delivery.wait_id, delivery.payload)
+                refusal = _refusal(live, delivery.wait_id, delivery.payload)
                 if refusal is None:
                     self.append(delivery, tenant=live.run.tenant)
                 else:
@@ -365,3 +366,12 @@ class Leader:
             for call in list(live.steps.values()):
                 self._attempts.want(live, call)
         self.go_on(run)
+
+
+def _refusal(live: LiveRun, wait_id: str, payload: bytes) -> str | None:
+    """What the author's own validators raise is a refusal as well, whatever it is."""
+    try:
+        return live.instance.refusal_of(wait_id, payload)
+    except BaseException as error:  # noqa: BLE001 - SystemExit would end the process
+        failure = told(error)
+        return f"the payload cannot be checked: {failure.error_type}: {failure.message}"
