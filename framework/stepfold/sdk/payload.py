@@ -7,9 +7,9 @@ with names and aliases alike: what was written can be read, whatever aliases a m
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from types import FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -87,12 +87,14 @@ def result_adapter(
     does not resolve, ConfigurationError for one that cannot be stored.
     """
     target = underlying(function)
-    adapter = _result_adapters.get(target)
+    # Weakly: a function made in a workflow holds on to whatever the workflow has. And not at
+    # all for those of C, which cannot be referred to so, and have no annotations.
+    is_cached = isinstance(target, FunctionType)
+    adapter = _result_adapters.get(target) if is_cached else None
     if adapter is None:
         annotation = return_type(target, names)
         adapter = type_adapter(annotation, f"the result of {place_of(target)}")
-        # Weakly: a function made in a workflow holds on to whatever the workflow has.
-        with contextlib.suppress(TypeError):  # some of C's functions cannot be referred to
+        if is_cached:
             _result_adapters[target] = adapter
     return adapter
 

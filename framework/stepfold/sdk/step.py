@@ -134,7 +134,8 @@ class StepDecorator:
         self, function: Callable[..., Any], names: Mapping[str, Any]
     ) -> StepFunction[..., Any]:
         check_runs_once(function, "@step" if self._name is None else f"step {self._name!r}")
-        name = check_step_name(self._name or getattr(function, "__name__", ""))
+        own_name = getattr(function, "__name__", None)
+        name = check_step_name(own_name if self._name is None else self._name)
         # A type may be defined further down; then the first call asks again.
         with contextlib.suppress(UnresolvedError):
             result_adapter(function, names)

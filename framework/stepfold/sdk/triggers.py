@@ -12,7 +12,11 @@ from functools import cached_property
 from typing import Any
 
 from stepfold.core.errors import ConfigurationError, NotBuiltError, PayloadError
+from stepfold.sdk.failures import shown
 from stepfold.sdk.payload import decode
+
+EVENT_NAME_MAX = 512
+"""Intake takes no event with a longer name."""
 
 
 class EventView:
@@ -42,6 +46,10 @@ class Expression:
         environment = cel.NewEnv(variables={"event": cel.Type.DYN})
         try:
             self._compiled = environment.compile(text)
+        except TypeError:
+            raise ConfigurationError(
+                f"the expression of {where} must be text, got {shown(text)}; write CEL over `event`"
+            ) from None
         except RuntimeError as error:
             reason = (
                 str(error).removeprefix("INVALID_ARGUMENT: ").removesuffix(" [INVALID_ARGUMENT]")
@@ -72,8 +80,11 @@ class EventTrigger:
 
 def event(name: str, *, if_: str | None = None) -> EventTrigger:
     """Start the workflow for events of this name that pass the filter."""
-    if not name:
-        raise ConfigurationError('event(name) needs the name of an event, such as "agent/run"')
+    if not 0 < len(str(name)) <= EVENT_NAME_MAX:
+        raise ConfigurationError(
+            f"event(name) needs the name of an event, 1 to {EVENT_NAME_MAX} characters such as "
+            f'"agent/run"; got {shown(name)}'
+        )
     where = f"event({name!r}, if_=...)"
     return EventTrigger(name, None if if_ is None else Expression(if_, where))
 

@@ -88,7 +88,7 @@ def define(
         raise ConfigurationError(
             f"a workflow of app {app!r} must be an async function, and {place_of(function)} is not"
         )
-    name = name or function.__name__
+    name = function.__name__ if name is None else name
     where = f"workflow {name!r} of app {app!r}"
     parameter = _parameter(function, where)
     annotation: Any = None
