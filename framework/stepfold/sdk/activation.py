@@ -124,7 +124,7 @@ class WorkflowInstance:
     def step_context(self, step: str, attempt: int) -> contextvars.Context:
         """The context in which an attempt runs: `current_run()` knows it."""
         context = contextvars.Context()
-        context.run(CURRENT.set, Scope(self._run.in_step(step, attempt), None))
+        context.run(CURRENT.set, Scope(partial(self._run.in_step, step, attempt), None))
         return context
 
     def refusal_of(self, wait_id: str, payload: bytes) -> str | None:

@@ -69,12 +69,24 @@ class RunInfo:
         )
 
 
-@dataclass(frozen=True, slots=True)
 class Scope:
-    """instance is None inside a step."""
+    """instance is None inside a step. What `current_run()` tells there is made when asked for."""
 
-    run: RunInfo
-    instance: WorkflowInstance | None
+    __slots__ = ("_make", "_run", "instance")
+
+    def __init__(
+        self, run: RunInfo | Callable[[], RunInfo], instance: WorkflowInstance | None
+    ) -> None:
+        self.instance = instance
+        self._make = run if callable(run) else None
+        self._run = None if callable(run) else run
+
+    @property
+    def run(self) -> RunInfo:
+        if self._run is None:
+            assert self._make is not None
+            self._run = self._make()
+        return self._run
 
 
 CURRENT: ContextVar[Scope | None] = ContextVar("stepfold_scope", default=None)

@@ -6,7 +6,7 @@ import inspect
 import typing
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any, cast
 
 from stepfold.core.errors import ConfigurationError
@@ -14,6 +14,8 @@ from stepfold.core.errors import ConfigurationError
 
 def underlying(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function that runs in the end: that of a partial, method, decorator or object."""
+    if type(function) is FunctionType and "__wrapped__" not in function.__dict__:
+        return function  # as nearly all are, and it is asked for at every call
     target: Any = function
     while isinstance(target, partial):
         target = target.func
