@@ -259,10 +259,17 @@ class Client:
 
     async def started_by(self, receipt: Receipt) -> tuple[list[str], bool]:
         """The runs of an event, and whether it was a repetition of an earlier one."""
-        places = receipt.places
-        return await self._histories.started_by(
-            places.history, receipt.partition, receipt.begin, places.inbox, receipt.offset
+        places, partition = receipt.places, receipt.partition
+        started, is_repetition = await self._histories.started_by(
+            places.history, partition, receipt.begin, places.inbox, receipt.offset
         )
+        if is_repetition:
+            first = parse_run_id(started[0]).offset
+            begin = await self._begin_of(places, partition, first)
+            started, _ = await self._histories.started_by(
+                places.history, partition, begin, places.inbox, first
+            )
+        return started, is_repetition
 
     async def _fate_of(self, run_id: str, begin: int | None) -> bytes | str:
         address = parse_run_id(run_id)
