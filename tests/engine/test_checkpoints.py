@@ -13,6 +13,7 @@ from stepfold.core import events as e
 from stepfold.core.run_state import run_state
 from stepfold.core.shard import Shard, begin_at, fold
 from stepfold.core.shard_state import shard_state
+from stepfold.engine import leader
 from tests.engine.stage import APP, Member, Stage, play
 
 EVENTS_BETWEEN = 40
@@ -198,3 +199,25 @@ def test_history_that_lacks_what_is_needed_faults_its_shard_visibly() -> None:
             await there.close()
 
     asyncio.run(alone())
+
+
+def test_runs_that_only_wait_leave_the_memory_and_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(leader, "LIVE_RUNS_MAX", 2)
+
+    async def scene(there: Stage) -> None:
+        asking = [there.start("asks", number) for number in range(10)]
+        await there.until(lambda: len(there.of(e.WaitOpened)) >= 10)
+        owner = there.members[0].worker.owners()[0]
+        assert owner.leader is not None
+        await there.until(lambda: owner.leader is not None and owner.leader.live_runs <= 2)
+
+        for run_id in asking:
+            there.signal(run_id, "answer", 7)
+
+        assert [await there.result_of(run_id) for run_id in asking] == [
+            [2 * number, 7] for number in range(10)
+        ]
+
+    play_with_checkpoints(scene)

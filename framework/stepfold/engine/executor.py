@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-import traceback
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple, TypeAlias
 from stepfold.core.errors import Fatal, PayloadError, PayloadTooLargeError, RetryAfter
 from stepfold.journal.port import ShardId
 from stepfold.sdk.calls import StepCall
+from stepfold.sdk.failures import failure_of
 
 ATTEMPTS_RUNNING_MAX = 2_000
 """Attempts that run at once in one process; further ones wait for a place."""
@@ -29,8 +29,6 @@ THREADS_MAX = 64
 """Threads for steps that are plain functions."""
 PAYLOAD_BYTES_MAX = 900_000
 """The largest input or result that fits into one event (rule R20)."""
-ERROR_TEXT_MAX = 16_000
-"""Characters of a message or a stack that are recorded; the rest is cut, visibly."""
 
 
 class AttemptKey(NamedTuple):
@@ -204,7 +202,7 @@ class Executor:
                     f"the result of step {key.step!r}", len(payload), PAYLOAD_BYTES_MAX
                 )
         except BaseException as error:  # noqa: BLE001 - whatever the step raises is its failure
-            return failure_of(error)
+            return failed_by(error)
         return Succeeded(payload)
 
     async def _call(self, call: StepCall) -> Any:
@@ -226,19 +224,13 @@ def _is_async(function: Callable[..., Any]) -> bool:
     )
 
 
-def failure_of(error: BaseException) -> Failed:
+def failed_by(error: BaseException) -> Failed:
     """The failure as it is recorded. Fatal errors and payload errors are not retried."""
-    stack = "".join(traceback.format_exception(error, limit=-20))
+    failure = failure_of(error)
     return Failed(
-        error_type=type(error).__name__,
-        message=_cut(str(error)),
-        stack=_cut(stack),
+        error_type=failure.error_type,
+        message=failure.message,
+        stack=failure.stack,
         retryable=not isinstance(error, Fatal | PayloadError),
         delay_ms=error.delay_ms if isinstance(error, RetryAfter) else None,
     )
-
-
-def _cut(text: str) -> str:
-    if len(text) <= ERROR_TEXT_MAX:
-        return text
-    return f"{text[:ERROR_TEXT_MAX]}… ({len(text) - ERROR_TEXT_MAX} more characters cut)"

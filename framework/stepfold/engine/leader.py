@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable
 
 from stepfold.core import decide, effects
 from stepfold.core import events as e
@@ -24,12 +25,12 @@ from stepfold.core.shard import Shard
 from stepfold.engine.attempts import Attempts
 from stepfold.engine.checkpoints import Checkpoints
 from stepfold.engine.children import Children
-from stepfold.engine.failures import told
 from stepfold.engine.guard import Guard
 from stepfold.engine.history import ShardHistory
 from stepfold.engine.live import LiveRun, Wanted, any_backoff, is_loop_timer
 from stepfold.engine.outbox import Outbox
 from stepfold.engine.results import DEFINITION_WAIT, definition_found, ending
+from stepfold.engine.signals import deliver_buffered, refusal_of
 from stepfold.engine.surroundings import Surroundings
 from stepfold.engine.timers import Wakes
 from stepfold.journal.port import Appender, AppTopics, ShardId
@@ -51,6 +52,10 @@ from stepfold.sdk.calls import (
 logger = logging.getLogger(__name__)
 
 ENGINE_ERROR_FRAMES_MAX = 10
+RUNS_PER_SLICE = 200
+"""Runs that a new leader brings to life before the loop gets its turn."""
+LIVE_RUNS_MAX = 10_000
+"""Runs of a shard whose code is in memory; of more, those that only wait leave it."""
 
 
 class Leader:
@@ -74,7 +79,10 @@ class Leader:
         self.writer = writer
         self.clock = around.clock
         self.history = ShardHistory(
-            shard=shard, writer=writer, clock=around.clock, deliver=self._deliver
+            shard=shard,
+            writer=writer,
+            clock=around.clock,
+            deliver=lambda outs: self._outbox.release(outs),
         )
         name = f"{shard_id.app}/{shard_id.partition}"
         self._outbox = Outbox(shard_name=name, history=self.history, appender=appender, guard=guard)
@@ -93,6 +101,8 @@ class Leader:
             on_done=note_checkpoint,
             events_between=around.events_between_checkpoints,
         )
+        self._guard = guard
+        self._recovering: deque[str] = deque()
         self._live: dict[str, LiveRun] = {}
         self._wakes = Wakes(around.clock, guard(self._wake_id))
         self._attempts = Attempts(
@@ -122,8 +132,27 @@ class Leader:
         self._outbox.start()
         for run in list(self.shard.runs.values()):
             self._attempts.lose(run)
-            self.go_on(run)
         self._attempts.attach()
+        self._recovering.extend(self.shard.runs)
+        self._recover()
+
+    def _recover(self) -> None:
+        """Bring the open runs to life, some at a time: new triggers and results go on between."""
+        for _ in range(min(RUNS_PER_SLICE, len(self._recovering))):
+            run = self.shard.runs.get(self._recovering.popleft())
+            if run is not None and run.run_id not in self._live:
+                self.go_on(run)
+        if self._recovering and self.writer.is_certain:
+            self.clock.call_at(self.clock.now_ms(), self._guard(self._recover))
+
+    def relieve(self) -> None:
+        """Let runs leave the memory that have nothing to do; replay brings them back."""
+        if len(self._live) > LIVE_RUNS_MAX:
+            self.clock.call_at(self.clock.now_ms(), self._guard(self._let_idle_go))
+
+    def _let_idle_go(self) -> None:
+        for run_id in [run_id for run_id, live in self._live.items() if live.is_idle]:
+            self._live.pop(run_id).close()
 
     def stop(self) -> None:
         """Forget everything; running attempts are the executor's and go on."""
@@ -139,15 +168,17 @@ class Leader:
         self._attempts.is_draining = True
 
     @property
+    def live_runs(self) -> int:
+        """Runs whose code is in memory."""
+        return len(self._live)
+
+    @property
     def open_attempts(self) -> int:
         return sum(
             step.status is StepStatus.OPEN
             for run in self.shard.runs.values()
             for step in run.steps.values()
         )
-
-    def _deliver(self, outs: Iterable[e.Out]) -> None:
-        self._outbox.release(outs)
 
     # Runs
 
@@ -171,14 +202,14 @@ class Leader:
             if run.deadline:
                 self._wakes.add(run.deadline, run.run_id)
             return
-        self._deliver_buffered(live)
+        deliver_buffered(self.history, live)
         while live.is_behind:
             wanted = live.catch_up()
             self._ask(live, wanted)
             if wanted.end is not None:
                 self._end(run, wanted.end)
                 return
-            self._deliver_buffered(live)
+            deliver_buffered(self.history, live)
         self._record_idle_timers(live)
         self._schedule(live)
 
@@ -202,27 +233,12 @@ class Leader:
         self._wake(run)
 
     def refusal_of(self, signal: Signal) -> str | None:
-        """Why a signal is not what its run waits for; such a one must not end the wait."""
+        """Why a signal is not what its run waits for; the run is brought to life to say so."""
+        run = self.shard.runs.get(signal.run_id)
+        if run is not None and run.run_id not in self._live:
+            self.go_on(run)
         live = self._live.get(signal.run_id)
-        wait_id = None if live is None else decide.wait_for(live.run, signal.name)
-        if live is None or wait_id is None:
-            return None
-        return _refusal(live, wait_id, signal.payload)
-
-    def _deliver_buffered(self, live: LiveRun) -> None:
-        while deliveries := decide.buffered_deliveries(live.run):
-            for delivery in deliveries:
-                refusal = _refusal(live, delivery.wait_id, delivery.payload)
-                if refusal is None:
-                    self.append(delivery, tenant=live.run.tenant)
-                else:
-                    self._drop_buffered(live.run, delivery, refusal)
-
-    def _drop_buffered(self, run: Run, delivery: e.WaitResolved, refusal: str) -> None:
-        name = run.waits[delivery.wait_id].name
-        logger.warning("early signal is dropped", extra={"run_id": run.run_id, "reason": refusal})
-        expired = e.SignalExpired(run_id=run.run_id, signal_id=delivery.signal_id, name=name)
-        self.append(expired, tenant=run.tenant)
+        return None if live is None else refusal_of(live, signal.name, signal.payload)
 
     def _bring_to_life(self, run: Run) -> LiveRun | None:
         definition = self.app.workflows.get(run.workflow)
@@ -366,12 +382,3 @@ class Leader:
             for call in list(live.steps.values()):
                 self._attempts.want(live, call)
         self.go_on(run)
-
-
-def _refusal(live: LiveRun, wait_id: str, payload: bytes) -> str | None:
-    """What the author's own validators raise is a refusal as well, whatever it is."""
-    try:
-        return live.instance.refusal_of(wait_id, payload)
-    except BaseException as error:  # noqa: BLE001 - SystemExit would end the process
-        failure = told(error)
-        return f"the payload cannot be checked: {failure.error_type}: {failure.message}"

@@ -59,6 +59,11 @@ class LiveRun:
         """Whether there are outcomes that the code has not seen."""
         return not self._is_started or self._consumed < len(self.run.outcomes)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether the code has seen everything, and waits for no step."""
+        return not self.steps and not self.is_behind
+
     def catch_up(self) -> Wanted:
         """Hand over all outcomes that the code has not seen, and collect what it wants.
 

@@ -355,6 +355,7 @@ class ShardOwner:
                 for intake in self._intakes:
                     intake.relieve()
                 if self.leader is not None:
+                    self.leader.relieve()
                     self.leader.checkpoints.begin_if_due()
                 inbox = self._intakes[-1].position
                 leader = self.leader

@@ -9,8 +9,8 @@ from stepfold.core.retry import Retry
 from stepfold.core.run import Run
 from stepfold.core.shard import Shard
 from stepfold.engine.executor import PAYLOAD_BYTES_MAX, Ended, Failed, Succeeded, TimedOut
-from stepfold.engine.failures import bounded
 from stepfold.sdk.calls import Cancelled, Completed, End, Errored, Parked
+from stepfold.sdk.failures import bounded
 
 DEFINITION_WAIT = "definition"
 """The wait of a run whose workflow no worker here has."""
