@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -34,11 +35,11 @@ async def triple(number: int) -> int:
 without_annotations: Any = eval("lambda value: value")
 
 
+@dataclass
 class Tool:
-    __hash__ = None  # type: ignore[assignment] # as every dataclass that is not frozen
+    """Without a hash, as every dataclass that is not frozen."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+    number: int
 
     async def times(self, number: int) -> int:
         return self.number * number
