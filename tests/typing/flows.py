@@ -148,6 +148,14 @@ def definitions() -> None:
     assert_type(with_event, WorkflowDefinition[Question, Answer])
 
 
+async def calls_beyond_the_run() -> None:
+    assert_type(await step.invoke("child", bare, Question(query="tides")), Answer)
+    assert_type(await step.invoke("child", without_input), Answer)
+    assert_type(await step.invoke("child", "typed/bare", {"query": "tides"}, timeout="1h"), Any)
+    assert_type(await step.start("child", bare, Question(query="tides")), str)
+    assert_type(await step.send_event("tell", Event("asked", data={"query": "tides"})), str)
+
+
 async def client_of_workflows(client: Client) -> None:
     handle = await client.start(bare, Question(query="tides"), idempotency_key="q-17")
     assert_type(handle, RunHandle[Answer])

@@ -10,11 +10,12 @@ from pydantic import BaseModel
 
 from stepfold import App, step
 from stepfold.core.outcomes import StepSucceeded, TimerElapsed
+from stepfold.engine.live import call_id
 from stepfold.sdk.activation import WorkflowInstance
 from stepfold.sdk.calls import Completed, Completion
 from stepfold.sdk.failures import ERROR_TEXT_MAX
 from stepfold.sdk.workflow import WorkflowDefinition
-from tests.unit.sdk.played import START, Play, call_id, play, replay
+from tests.unit.sdk.played import START, Play, play, replay
 
 Workflow = Callable[[], Coroutine[Any, Any, Any]]
 
