@@ -262,10 +262,10 @@ class WorkflowInstance:
 
     def _drop(self, task: asyncio.Task[Any]) -> None:
         """It swallows cancellation; closed here, it does not run on in a collector's hands."""
-        task._log_destroy_pending = False  # type: ignore[attr-defined]
-        code: Any = task.get_coro()
+        pending: Any = task
+        pending._log_destroy_pending = False
         with contextlib.suppress(BaseException):
-            self._loop.run(partial(self._loop.context.copy().run, code.close))
+            self._loop.run(partial(self._loop.context.copy().run, pending.get_coro().close))
 
     def _hand_over(self, outcome: Outcome) -> None:
         self._loop.advance_to(outcome.at)

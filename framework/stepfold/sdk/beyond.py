@@ -148,18 +148,18 @@ def call_event(
             f"send_event({name!r}) takes an Event, got {shown(event)}; "
             'write Event("order/paid", data=...)'
         )
-    sent = cast("Any", event)  # its data may be of any type
-    return instance.call(
-        name,
-        type_adapter(str, f"event {name!r}"),
-        lambda step: EventCall(
-            step=step,
-            app=app or "",
-            name=sent.name,
-            event_id=sent.id or "",
-            key=sent.key or "",
-            encode_data=lambda: encode(sent.data, f"the data of event {sent.name!r}"),
-        ),
+    adapter = type_adapter(str, f"event {name!r}")
+    return instance.call(name, adapter, partial(_event_call, event, app or ""))
+
+
+def _event_call(event: Any, app: str, step: str) -> EventCall:
+    return EventCall(
+        step=step,
+        app=app,
+        name=event.name,
+        event_id=event.id or "",
+        key=event.key or "",
+        encode_data=lambda: encode(event.data, f"the data of event {event.name!r}"),
     )
 
 

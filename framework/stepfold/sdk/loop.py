@@ -246,9 +246,7 @@ class RunLoop(asyncio.AbstractEventLoop):
     def create_future(self) -> asyncio.Future[Any]:
         return RunFuture(loop=self)
 
-    def create_task(  # type: ignore[override] # generators are no coroutines any more
-        self, coro: Coroutine[Any, Any, Any], **options: Any
-    ) -> asyncio.Task[Any]:
+    def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
         task = RunTask(coro, loop=self, **options)
         # Held here: one that waits for what nobody else knows would be collected.
         self._tasks[task] = None
