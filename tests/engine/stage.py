@@ -24,7 +24,7 @@ from stepfold.engine.owner import ShardState
 from stepfold.engine.worker import Worker
 from stepfold.journal.codec import decode_event, encode_command
 from stepfold.journal.memory import MemoryCluster, MemoryJournal
-from stepfold.journal.port import Headers, LogRecord, ShardId
+from stepfold.journal.port import Headers, LogRecord
 
 APP = "stage"
 WAIT_S = 10.0
@@ -45,7 +45,7 @@ class Member:
 
     @property
     def state(self) -> ShardState | None:
-        return self.worker.states().get(ShardId(APP, 0))
+        return next(iter(self.worker.states().values()), None)
 
     async def kill(self) -> None:
         """As kill -9 would: nothing is written any more, and nobody is told."""
@@ -59,7 +59,7 @@ class Stage:
     def __init__(self, app: App) -> None:
         self.app = app
         self.cluster = MemoryCluster()
-        self.topics = self.cluster.create_app(APP, 1)
+        self.topics = self.cluster.create_app(app.name, 1)
         self.members: list[Member] = []
         self.troubles: list[str] = []
         self.events_between_checkpoints = EVENTS_BETWEEN
