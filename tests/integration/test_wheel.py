@@ -100,6 +100,15 @@ def test_installed_command_answers_help(built: Built, tmp_path: Path) -> None:
     assert "worker" in printed
 
 
+def test_installed_sandbox_runs_the_documented_test(built: Built, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "testing.md").read_text()
+    example = text.split("```python\n")[1].split("```")[0]
+    script = tmp_path / "documented.py"
+    script.write_text(f"{example}\n\ntest_search_is_tried_again_and_survives_a_crash()\n")
+
+    _run(str(built.environment / "bin" / "python"), "-I", str(script), cwd=tmp_path)
+
+
 def _package_files() -> set[str]:
     """Tracked or about to be, by the name that each has in the wheel."""
     names: set[str] = set()
