@@ -1,0 +1,39 @@
+"""The contract of scans, on the log in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from stepfold.journal.memory import MemoryCluster
+from stepfold.journal.memory_scan import MemoryScan
+from stepfold.journal.port import Scan
+from tests.contract.scan_contract import (
+    HEADERS,
+    PARTITIONS,
+    ScanContract,
+    World,
+)
+
+
+class MemoryWorld(World):
+    def __init__(self) -> None:
+        self.cluster = MemoryCluster()
+        self.cluster.create_app("app", PARTITIONS)
+
+    def write(self, partition: int, values: Sequence[bytes]) -> None:
+        for value in values:
+            self.cluster.append(self.topic, partition, b"key", value, HEADERS)
+
+    def delete_before(self, partition: int, offset: int) -> None:
+        self.cluster.delete_records(self.topic, partition, offset)
+
+    def scan(self) -> Scan:
+        return MemoryScan(self.cluster)
+
+
+class TestMemory(ScanContract):
+    @pytest.fixture
+    def world(self) -> MemoryWorld:
+        return MemoryWorld()
