@@ -1,18 +1,21 @@
-"""The contract of scans, on the log in memory."""
+"""The contract of scans, on the log in memory and on exported files."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from stepfold.journal.memory import MemoryCluster
 from stepfold.journal.memory_scan import MemoryScan
 from stepfold.journal.port import Scan
+from stepfold.verify.export import ExportedLog, export
 from tests.contract.scan_contract import (
     HEADERS,
     PARTITIONS,
     ScanContract,
+    SendableScanContract,
     World,
 )
 
@@ -33,7 +36,23 @@ class MemoryWorld(World):
         return MemoryScan(self.cluster)
 
 
+class ExportedWorld(MemoryWorld):
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def scan(self) -> Scan:
+        export(MemoryScan(self.cluster), "app", self._folder)
+        return ExportedLog("app", [self._folder])
+
+
 class TestMemory(ScanContract):
     @pytest.fixture
     def world(self) -> MemoryWorld:
         return MemoryWorld()
+
+
+class TestExported(ScanContract, SendableScanContract):
+    @pytest.fixture
+    def world(self, tmp_path: Path) -> ExportedWorld:
+        return ExportedWorld(tmp_path)

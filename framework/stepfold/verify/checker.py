@@ -20,7 +20,7 @@ from stepfold.verify.reading import Reader, UnknownEvent, evidence
 from stepfold.verify.report import Report, Violation
 from stepfold.verify.rule import Check, Rule, Scope
 from stepfold.verify.rules import RULES
-from stepfold.verify.story import Moment, ShardStory
+from stepfold.verify.story import Deliveries, Moment, ShardStory
 from stepfold.verify.succession import Void
 
 
@@ -61,8 +61,8 @@ class ShardChecker:
         self._check_beginning()
         story = self.story
         report.is_whole, report.sent, report.taken = story.is_whole, story.sent, story.taken
-        report.deliveries["decided"] += sum(map(len, story.sent.values()))
-        report.deliveries["taken"] += sum(map(len, story.taken.values()))
+        report.deliveries["decided"] += _count(story.sent, f"{story.app}.control/")
+        report.deliveries["taken"] += _count(story.taken, f"{story.app}/")
 
     def add(
         self,
@@ -199,6 +199,11 @@ ENDS: Mapping[type[Any], str] = {
     e.RunFailed: "failed",
     e.RunCancelled: "cancelled",
 }
+
+
+def _count(deliveries: Mapping[str, Deliveries], begin: str) -> int:
+    """Of those to, or from, shards of the app itself."""
+    return sum(len(each) for name, each in deliveries.items() if name.startswith(begin))
 
 
 def _by_kind(

@@ -43,7 +43,7 @@ class Report:
     copies_unchecked: int = 0
     """Copies in the DLQ that could not be compared: the DLQ is not here, or has dropped them."""
     deliveries: Counter[str] = field(default_factory=Counter[str])
-    """Between shards: `decided` and `taken`."""
+    """Between shards of the app: `decided` and `taken`; the difference is under way."""
     sent: dict[str, Deliveries] = field(default_factory=dict[str, Deliveries])
     """Of one shard, for the comparison with the others; see `deliveries`."""
     taken: dict[str, Deliveries] = field(default_factory=dict[str, Deliveries])
