@@ -28,6 +28,15 @@ MAY_IMPORT = {
         "stepfold.telemetry",
         "stepfold_topics",
     },
+    # Nothing that decides or folds: the check would share the mistakes of what it checks.
+    "stepfold.verify": {
+        "stepfold.core.commands",
+        "stepfold.core.errors",
+        "stepfold.core.events",
+        "stepfold.core.ids",
+        "stepfold.journal.codec",
+        "stepfold.journal.port",
+    },
     "stepfold.local": {"stepfold.core", "stepfold.settings", "stepfold_topics"},
     "stepfold_projections": {
         "stepfold.core",

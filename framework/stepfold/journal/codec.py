@@ -125,6 +125,15 @@ def _decode_nested(value: bytes) -> Command:
     return decode_command(value)
 
 
+def writer_of(value: bytes) -> tuple[type[Any], Any]:
+    """The kind of a record, and the parsed schema that it was written with.
+
+    Raises CodecError when the bytes begin as no record of a kind known here.
+    """
+    kind = _BY_HEADER.get(value[:HEADER_BYTES]) or _first_met(value)
+    return kind.type, kind.writer_schema
+
+
 def is_single_object(value: bytes) -> bool:
     """Whether the bytes begin as an Avro single object does."""
     return value[:2] == MAGIC

@@ -83,6 +83,9 @@ class MemoryCluster:
         inbox, control, history, dlq = (self._topics[name] for name in names)
         return AppTopics(inbox, control, history, dlq, unsafe=False)
 
+    def facts(self, topic: str) -> TopicFacts | None:
+        return self._topics.get(topic)
+
     def append(
         self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers
     ) -> LogRecord:

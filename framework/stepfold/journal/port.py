@@ -7,7 +7,7 @@ or carries an error proves nothing; only the log does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from enum import Enum
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -168,3 +168,35 @@ class Journal(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class Extent(NamedTuple):
+    """What of a partition can be read: from offset `first` up to, and without, `end`.
+
+    settled: where it ended before the ends of the other partitions were looked at. What a
+    record before it was caused by is before their ends.
+    """
+
+    topic_id: str
+    first: int
+    end: int
+    settled: int
+
+
+class Scan(Protocol):
+    """Reads what is there, once and in order, for programs that look at a log as it lies.
+
+    Blocking, unlike the rest here, and made to be handed to another process.
+    """
+
+    def partitions(self, topic: str) -> Sequence[int]:
+        """Those that can be read; none when the topic is not there."""
+        ...
+
+    def extent(self, topic: str, partition: int) -> Extent: ...
+
+    def read(
+        self, topic: str, partition: int, first: int, end: int, *, with_headers: bool = False
+    ) -> Iterator[Sequence[LogRecord]]:
+        """The records of these offsets. Without headers it is faster, and they are empty."""
+        ...

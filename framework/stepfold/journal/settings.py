@@ -47,6 +47,10 @@ _READER: dict[str, Any] = {
     "fetch.wait.max.ms": 20,
     "log_level": 3,
 }
+_SCAN: dict[str, Any] = {
+    "queued.min.messages": 100_000,  # it reads as fast as it can, and nothing else goes on
+    "queued.max.messages.kbytes": 65_536,
+}
 _OURS_MEMBER: dict[str, Any] = {
     "group.protocol": "classic",  # a crashed static member comes back at once only here
     "partition.assignment.strategy": "cooperative-sticky",
@@ -70,6 +74,11 @@ def appender_config(servers: str, user: Mapping[str, Any]) -> dict[str, Any]:
 
 def reader_config(servers: str, user: Mapping[str, Any]) -> dict[str, Any]:
     return _merged(servers, _READER, user, _OURS_READER)
+
+
+def scan_config(servers: str, user: Mapping[str, Any]) -> dict[str, Any]:
+    """For reading a log from end to end, once."""
+    return _merged(servers, {**_READER, **_SCAN}, user, _OURS_READER)
 
 
 def member_config(
