@@ -151,7 +151,11 @@ class _Batch:
 
     def changes(self) -> Changes:
         return Changes(
-            events=[_stored(fact) for fact in self._facts],
+            events=[
+                _stored(fact)
+                for fact in self._facts
+                if not isinstance(fact.record.event, SNAPSHOTS)
+            ],
             runs=self._touched.values(),
             shards=self.shards.values(),
             positions={place: self._committed[place].next_offset for place in self.shards},
@@ -216,6 +220,10 @@ _SHARD_EVENTS = (
     e.ShardSnapshot,
     e.CheckpointEnd,
 )
+
+
+SNAPSHOTS = (e.RunSnapshot, e.ShardSnapshot)
+"""What they hold is in the events that are stored already: they are no part of a run's story."""
 
 
 def _note_shard(shard: ShardRow, event: e.Event) -> None:
