@@ -57,7 +57,7 @@ class RunHandle(Generic[Result]):
         async with asyncio.timeout(timeout):
             payload = await self._client.result_of(self.id, self._begin)
         if self._definition is not None:
-            return cast("Result", self._definition.result_adapter.validate_json(payload))
+            return self._definition.result_of(payload)
         return cast("Result", pydantic_core.from_json(payload))
 
     def __repr__(self) -> str:
