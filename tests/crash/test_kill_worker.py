@@ -53,7 +53,7 @@ def test_no_crash_of_a_worker_loses_a_run_or_repeats_a_completed_step(
             assert (await scene.story()).ended < RUNS, "no run was left for the last kill"
             return await scene.wait_ended(RUNS)
 
-    check_all_kept(asyncio.run(crash()), RUNS, scene.tally, ROUNDS)
+    check_all_kept(asyncio.run(crash()), RUNS, scene, ROUNDS)
 
 
 @pytest.mark.timeout(240)
@@ -75,4 +75,4 @@ def test_death_of_a_broker_among_deaths_of_workers_loses_nothing(
             await asyncio.to_thread(kafka_three.start_broker, 1)
             return await scene.wait_ended(RUNS)
 
-    check_all_kept(asyncio.run(crash()), RUNS, scene.tally, ROUNDS_WITH_BROKER)
+    check_all_kept(asyncio.run(crash()), RUNS, scene, ROUNDS_WITH_BROKER)

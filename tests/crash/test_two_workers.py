@@ -45,7 +45,7 @@ def test_shards_of_a_host_that_dies_are_taken_over_by_the_other(scene: Scene) ->
             await dying.wait()
             return await scene.wait_ended(RUNS)
 
-    check_all_kept(asyncio.run(crash()), RUNS, scene.tally, ROUNDS)
+    check_all_kept(asyncio.run(crash()), RUNS, scene, ROUNDS)
 
 
 @pytest.mark.timeout(180)
@@ -62,7 +62,7 @@ def test_worker_frozen_beyond_its_session_does_no_harm_when_it_goes_on(scene: Sc
             scene.send(RUNS, ROUNDS)
             return await scene.wait_ended(2 * RUNS)
 
-    check_all_kept(asyncio.run(crash()), 2 * RUNS, scene.tally, ROUNDS)
+    check_all_kept(asyncio.run(crash()), 2 * RUNS, scene, ROUNDS)
 
 
 @pytest.mark.timeout(180)
@@ -80,7 +80,7 @@ def test_worker_that_is_told_to_go_drains_and_loses_no_attempt(scene: Scene) -> 
 
     story, took_s, code = asyncio.run(crash())
 
-    check_all_kept(story, RUNS, scene.tally, ROUNDS)
+    check_all_kept(story, RUNS, scene, ROUNDS)
     assert sum(run.lost for run in story.runs.values()) == 0
     assert took_s < DRAIN_MAX_S
     assert code == 0

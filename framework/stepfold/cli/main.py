@@ -11,7 +11,7 @@ import sys
 import typer
 from pydantic import ValidationError
 
-from stepfold.cli import config, kafka, runs, services, topics, triggers
+from stepfold.cli import config, kafka, log, runs, services, topics, triggers
 from stepfold.cli.bench import bench
 from stepfold.cli.demo import demo
 from stepfold.cli.exits import INTERRUPT, TIMEOUT, exit_code_of
@@ -33,6 +33,7 @@ app.command("send")(triggers.send)
 app.command("start")(triggers.start)
 app.command("signal")(triggers.signal)
 app.add_typer(runs.app, name="runs")
+app.add_typer(log.app, name="log")
 app.add_typer(config.app, name="config")
 
 

@@ -56,8 +56,8 @@ class ShardChecker:
         for kind, count in self._counts.items():
             report.kinds[kind.__name__] += count
         report.runs.update(run.state for run in self.story.runs.values())
-        for kind, state in ENDS.items():
-            report.runs[state] += self._counts[kind]
+        ends = {state: self._counts[kind] for kind, state in ENDS.items() if self._counts[kind]}
+        report.runs.update(ends)
         self._check_beginning()
         story = self.story
         report.is_whole, report.sent, report.taken = story.is_whole, story.sent, story.taken

@@ -85,7 +85,7 @@ def facts(report: Report, *, seconds: float, processes: int) -> dict[str, Any]:
         "events": kinds.total() - kinds["Claimed"],
         "claims": kinds["Claimed"],
         "void": dict(sorted(report.void.items())),
-        "runs": {state: count for state, count in sorted(report.runs.items()) if count},
+        "runs": dict(sorted(report.runs.items())),
         "attempts": kinds["AttemptStarted"],
         "failures": kinds["AttemptFailed"] + kinds["AttemptTimedOut"],
         "lost": kinds["AttemptLost"],

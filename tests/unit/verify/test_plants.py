@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from stepfold.verify.rules import RULES
+from tests.unit.house_sources import ROOT
 from tests.unit.verify import plants_attempts, plants_links, plants_runs, plants_shard
 from tests.unit.verify.logs import Log
 from tests.unit.verify.plants import Plant
@@ -49,3 +52,9 @@ def test_a_history_that_was_copied_into_another_topic_is_reported() -> None:
     log.records.extend(records)
 
     assert log.broken() == [("shard-opens-on-its-own-topics", 1)]
+
+
+def test_every_rule_is_named_in_the_documentation() -> None:
+    documented = set(re.findall(r"`([a-z0-9-]+)`", (ROOT / "docs" / "verify.md").read_text()))
+
+    assert {rule.name for rule in RULES} | {each.rule for each in PLANTS} <= documented
