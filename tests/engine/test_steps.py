@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from stepfold import App, Fatal, RetryAfter, StepFailed, step
+from stepfold import App, Fatal, Retry, RetryAfter, StepFailed, current_run, step
 from stepfold.core import events as e
-from stepfold.engine.executor import PAYLOAD_BYTES_MAX
+from stepfold.engine.executor import ATTEMPTS_RUNNING_MAX, PAYLOAD_BYTES_MAX, Executor
 from tests.engine.stage import Stage, play
 
 TEXT_MAX = 17_000
@@ -216,5 +216,52 @@ def test_run_is_cancelled_while_a_step_never_ends_whatever_it_does_about_it() ->
         stubborn_ends.set()
         executor = there.members[0].worker.around.executor
         await there.until(lambda: executor.running == 0)
+
+    play(declare, scene)
+
+
+def test_more_parallel_steps_than_may_run_at_once_all_complete() -> None:
+    """Each tenth of them at its second attempt."""
+    count = ATTEMPTS_RUNNING_MAX + 300
+    seen: list[int] = []
+    executors: list[Executor] = []
+
+    async def square(number: int) -> int:
+        seen.append(executors[0].running)
+        if number % 10 == 0 and current_run().attempt == 1:
+            raise ValueError(number)
+        return number * number
+
+    def declare(app: App) -> None:
+        @app.workflow
+        async def many() -> int:  # pyright: ignore[reportUnusedFunction]
+            squares = [step.run("square", square, number) for number in range(count)]
+            return sum(await asyncio.gather(*squares))
+
+    async def scene(there: Stage) -> None:
+        executors.append(there.members[0].worker.around.executor)
+        run_id = there.start("many")
+
+        assert await there.result_of(run_id) == sum(number * number for number in range(count))
+        assert max(seen) <= ATTEMPTS_RUNNING_MAX
+        assert len(there.of(e.AttemptFailed, run_id)) == count // 10
+
+    play(declare, scene)
+
+
+def test_attempt_without_a_delay_follows_at_once() -> None:
+    async def fails_often() -> int:
+        if current_run().attempt < 20:
+            raise ValueError
+        return current_run().attempt
+
+    def declare(app: App) -> None:
+        @app.workflow
+        async def retries() -> int:  # pyright: ignore[reportUnusedFunction]
+            hasty = Retry(attempts=20, min_delay=0)
+            return await step.run("often", fails_often, retry=hasty)
+
+    async def scene(there: Stage) -> None:
+        assert await there.result_of(there.start("retries")) == 20
 
     play(declare, scene)
