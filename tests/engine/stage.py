@@ -20,6 +20,7 @@ from stepfold.core import events as e
 from stepfold.core.ids import run_id_of, short_topic_id
 from stepfold.core.shard import Chain
 from stepfold.engine.checkpoints import EVENTS_BETWEEN
+from stepfold.engine.clock import Handle
 from stepfold.engine.owner import ShardState
 from stepfold.engine.worker import Worker
 from stepfold.journal.codec import decode_event, encode_command
@@ -124,6 +125,9 @@ class Stage:
             )
         )
 
+    def cancel(self, run_id: str) -> None:
+        self.command(c.Cancel(run_id=run_id, by="test", reason="enough"))
+
     def command(self, command: c.Control | c.Trigger) -> None:
         self.put_control(encode_command(command))
 
@@ -138,6 +142,24 @@ class Stage:
         """The id of the run that a trigger will become, so many records later."""
         end = len(self.cluster.records(self.topics.inbox.name, 0))
         return run_id_of(0, short_topic_id(self.topics.inbox.topic_id), end + records)
+
+    def fresh_app(self) -> App:
+        """The app as another release declares it, so far with the workflow beside alone."""
+        app = App(APP, retry=QUICK)
+        _declare_beside(app)
+        return app
+
+    def count_wakes(self, member: Member) -> list[int]:
+        """The due times of all alarms that the worker sets from now on."""
+        clock = member.worker.around.clock
+        set_alarm, due_times = clock.call_at, list[int]()
+
+        def call_at(due_ms: int, callback: Callable[[], None]) -> Handle:
+            due_times.append(due_ms)
+            return set_alarm(due_ms, callback)
+
+        clock.call_at = call_at  # type: ignore[method-assign] # it is watched, not replaced
+        return due_times
 
     # What the log says
 

@@ -6,6 +6,7 @@ goes on. What the workflow's code wants next is not here: replay tells it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from stepfold.core.ids import Epoch
@@ -42,11 +43,16 @@ def wake_at(run: Run) -> int | None:
     """When something of the run is due next, in broker milliseconds."""
     if run.is_terminal or run.status is RunStatus.PARKED:
         return None
-    due = list(run.timers.values())
-    due += [wait.expires_at for wait in run.waits.values() if wait.expires_at]
-    due += [child.expires_at for child in run.children.values() if child.expires_at]
+    due = list(alarms(run))
     if not run.paused:
         due += [step.next_at for step in run.steps.values() if step.status is StepStatus.BACKOFF]
-    if run.deadline:
-        due.append(run.deadline)
     return min(due, default=None)
+
+
+def alarms(run: Run) -> Iterator[int]:
+    """The due times of an open run, but for those of attempts."""
+    yield from run.timers.values()
+    yield from (wait.expires_at for wait in run.waits.values() if wait.expires_at)
+    yield from (child.expires_at for child in run.children.values() if child.expires_at)
+    if run.deadline:
+        yield run.deadline

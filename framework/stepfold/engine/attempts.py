@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TypeAlias
 
 from stepfold.core import decide
 from stepfold.core.errors import PayloadError, PayloadTooLargeError
@@ -21,9 +22,14 @@ from stepfold.sdk.calls import StepCall
 UNPROVEN_MAX = 5_000
 """Events ahead of their proof; more than these, and no further attempt starts."""
 
+Attend: TypeAlias = Callable[[Run, Callable[[Run], object]], None]
+
 
 class Attempts:
-    """live: the runs in memory. go_on: lets a run's code take up what was recorded."""
+    """live: the runs in memory. go_on: lets a run's code take up what was recorded.
+
+    attend: does some work for a run; if it fails, that concerns no other run.
+    """
 
     def __init__(
         self,
@@ -34,6 +40,7 @@ class Attempts:
         live: Mapping[str, LiveRun],
         retry: Retry,
         go_on: Callable[[Run], None],
+        attend: Attend,
         guard: Guard,
     ) -> None:
         self.is_draining = False
@@ -44,22 +51,30 @@ class Attempts:
         self._live = live
         self._retry = retry
         self._go_on = go_on
+        self._attend = attend
+        self._waiting: set[tuple[str, str]] = set()
         self._guard = guard
 
     def attach(self) -> None:
-        """Take the results of this shard's attempts from now on, those kept so far at once."""
+        """Take the results of this shard's attempts from now on, those kept so far at once.
+
+        What still runs, and is not open any more, was lost to another owner: it is ended.
+        """
+        for key in self._executor.running_of(self._shard_id):
+            run = self._history.shard.runs.get(key.run_id)
+            step = None if run is None else run.steps.get(key.step)
+            if step is None or step.status is not StepStatus.OPEN or step.attempt != key.attempt:
+                self._executor.cancel(key)
         self._executor.attach(self._shard_id, self._guard(self.ended))
 
     def detach(self) -> None:
         self._executor.detach(self._shard_id)
 
-    def want(self, live: LiveRun, call: StepCall) -> None:
+    def want(self, live: LiveRun, call: StepCall, now: int) -> None:
         """Start the step's next attempt if it may start now; else it stays asked for."""
         run = live.run
         step = run.steps.get(call.step)
-        if step is not None and (
-            step.status is not StepStatus.BACKOFF or step.next_at > self._history.clock.now_ms()
-        ):
+        if step is not None and (step.status is not StepStatus.BACKOFF or step.next_at > now):
             return
         if run.paused or self.is_draining or run.status is not RunStatus.OPEN:
             return
@@ -83,17 +98,29 @@ class Attempts:
     def ended(self, ended: Ended) -> None:
         """A result of an attempt, from the executor; a late one yields nothing."""
         run = self._history.shard.runs.get(ended.key.run_id)
-        if run is None or not self._history.is_certain:
-            return
+        if not self._history.is_certain:
+            self._executor.keep(self._shard_id, ended)
+        elif run is not None:
+            self._attend(run, partial(self._record, ended))
+
+    def _record(self, ended: Ended, run: Run) -> None:
+        if run.run_id not in self._live:
+            self._go_on(run)  # only its code knows the policy of the step
         live = self._live.get(run.run_id)
         call = live.steps.get(ended.key.step) if live is not None else None
         policy = call.retry if call is not None else self._retry
         now = self._history.clock.now_ms()
         if self._history.append_all(result_events(run, ended, policy, now), run):
+            step = run.steps[ended.key.step]
+            if live is not None and step.status is StepStatus.BACKOFF:
+                live.has_backed_off(step.next_at)
             self._go_on(run)
 
     def _has_to_wait(self, run_id: str, step_id: str) -> bool:
         """Whether there is no room for an attempt now; it is asked for again when there is."""
+        key = (run_id, step_id)
+        if key in self._waiting:
+            return True
         writer = self._history.writer
         if self._executor.is_full:
             wait: Callable[[Callable[[], None]], None] = self._executor.when_room
@@ -101,15 +128,19 @@ class Attempts:
             wait = writer.when_caught_up
         else:
             return False
+        self._waiting.add(key)
         wait(self._guard(partial(self._want_again, run_id, step_id)))
         return True
 
     def _want_again(self, run_id: str, step_id: str) -> None:
+        self._waiting.discard((run_id, step_id))
         live = self._live.get(run_id)
         call = live.steps.get(step_id) if live is not None else None
         if live is not None and call is not None and self._history.is_certain:
-            self.want(live, call)
-            self._go_on(live.run)
+            now = self._history.clock.now_ms()
+            self._attend(live.run, lambda _: self.want(live, call, now))
+            if live.is_behind:
+                self._go_on(live.run)
 
     def _start(self, live: LiveRun, call: StepCall) -> None:
         run = live.run
@@ -132,9 +163,9 @@ class Attempts:
                 self._refuse(run, call.step, event.attempt, refused)
                 continue
             key = AttemptKey(run.run_id, call.step, event.attempt)
-            self._executor.reserve(self._shard_id, key)
             execute = partial(self._execute, live, call, key)
             self._history.append(event, tenant=run.tenant, when_proven=execute)
+            self._executor.reserve(self._shard_id, key)
 
     def _execute(self, live: LiveRun, call: StepCall, key: AttemptKey) -> None:
         step = live.run.steps.get(call.step)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
+from stepfold.core.durations import DURATION_MAX_MS
 from stepfold.core.errors import Fatal, PayloadError, PayloadTooLargeError, RetryAfter
 from stepfold.journal.port import ShardId
 from stepfold.sdk.calls import StepCall
@@ -72,8 +73,9 @@ Waiter: TypeAlias = Callable[[], None]
 
 
 class _Running(NamedTuple):
-    task: asyncio.Task[Ended]
+    task: asyncio.Task[Result]
     shard: ShardId
+    started_at: float
 
 
 class Executor:
@@ -132,16 +134,25 @@ class Executor:
 
     def runs(self, key: AttemptKey, shard: ShardId) -> bool:
         """Whether the attempt runs here, or ended here with its result still kept."""
-        return key in self._running or any(ended.key == key for ended in self._kept.get(shard, ()))
+        # One that was cancelled and does not heed it runs on, but nobody gets its result.
+        is_running = key in self._running and key not in self._cancelled
+        return is_running or any(ended.key == key for ended in self._kept.get(shard, ()))
+
+    def running_of(self, shard: ShardId) -> list[AttemptKey]:
+        return [key for key, running in self._running.items() if running.shard == shard]
+
+    def keep(self, shard: ShardId, ended: Ended) -> None:
+        """Until the shard is led again: whoever leads it now cannot record it any more."""
+        self._kept.setdefault(shard, []).append(ended)
 
     def start(
         self, shard: ShardId, key: AttemptKey, call: StepCall, context: contextvars.Context
     ) -> None:
         self._reserved.pop(key, None)
         name = f"{key.step} of run {key.run_id}"
-        task = self._loop.create_task(self._attempt(key, call), name=name, context=context)
-        self._running[key] = _Running(task, shard)
-        task.add_done_callback(partial(self._deliver, shard, key))
+        task = self._loop.create_task(self._outcome(key, call), name=name, context=context)
+        self._running[key] = _Running(task, shard, self._loop.time())
+        task.add_done_callback(partial(self._deliver, key))
 
     def cancel(self, key: AttemptKey) -> None:
         """The workflow gave the attempt up; no result is reported."""
@@ -162,20 +173,17 @@ class Executor:
             running.task.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _attempt(self, key: AttemptKey, call: StepCall) -> Ended:
-        started = self._loop.time()
-        result = await self._outcome(key, call)
-        return Ended(key, result, round((self._loop.time() - started) * 1_000))
-
-    def _deliver(self, shard: ShardId, key: AttemptKey, task: asyncio.Task[Ended]) -> None:
+    def _deliver(self, key: AttemptKey, task: asyncio.Task[Result]) -> None:
         """Runs as a callback: the workflow's loop must not be entered from inside a task."""
-        self._running.pop(key, None)
-        if key in self._cancelled or task.cancelled():
+        running = self._running.pop(key)
+        took_ms = round((self._loop.time() - running.started_at) * 1_000)
+        ended = Ended(key, _result_of(task), took_ms)
+        if key in self._cancelled:
             self._cancelled.discard(key)
-        elif (sink := self._sinks.get(shard)) is None:
-            self._kept.setdefault(shard, []).append(task.result())
+        elif (sink := self._sinks.get(running.shard)) is None:
+            self.keep(running.shard, ended)
         else:
-            sink(task.result())
+            sink(ended)
         self._let_in()
 
     def _let_in(self) -> None:
@@ -183,7 +191,7 @@ class Executor:
             self._waiters.popleft()()
 
     async def _outcome(self, key: AttemptKey, call: StepCall) -> Result:
-        """Never raises: user code may raise anything, SystemExit and CancelledError included."""
+        """User code may raise anything, SystemExit and CancelledError included."""
         try:
             if call.timeout_ms is None:
                 value = await self._call(call)
@@ -210,7 +218,13 @@ class Executor:
         if _is_async(call.function):
             return await function()
         context = contextvars.copy_context()
-        value = await self._loop.run_in_executor(self._threads, context.run, function)
+
+        def work() -> tuple[Any, BaseException | None]:
+            return context.run(_caught, function)
+
+        value, error = await self._loop.run_in_executor(self._threads, work)
+        if error is not None:
+            raise error
         if inspect.isawaitable(value):
             return await value
         return value
@@ -224,6 +238,22 @@ def _is_async(function: Callable[..., Any]) -> bool:
     )
 
 
+def _caught(function: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    """Value or error: no future takes a StopIteration, so the step would never end."""
+    try:
+        return function(), None
+    except BaseException as error:  # noqa: BLE001 - it is raised where it can be
+        return None, error
+
+
+def _result_of(task: asyncio.Task[Result]) -> Result:
+    """A GeneratorExit that was thrown in closes the coroutines below, and ends the task."""
+    if task.cancelled():
+        return failed_by(asyncio.CancelledError())
+    error = task.exception()
+    return task.result() if error is None else failed_by(error)
+
+
 def failed_by(error: BaseException) -> Failed:
     """The failure as it is recorded. Fatal errors and payload errors are not retried."""
     failure = failure_of(error)
@@ -232,5 +262,11 @@ def failed_by(error: BaseException) -> Failed:
         message=failure.message,
         stack=failure.stack,
         retryable=not isinstance(error, Fatal | PayloadError),
-        delay_ms=error.delay_ms if isinstance(error, RetryAfter) else None,
+        delay_ms=_delay_of(error),
     )
+
+
+def _delay_of(error: BaseException) -> int | None:
+    """A subclass of RetryAfter may have none, or one of its own making."""
+    delay: object = getattr(error, "delay_ms", None) if isinstance(error, RetryAfter) else None
+    return delay if isinstance(delay, int) and 0 <= delay <= DURATION_MAX_MS else None

@@ -13,7 +13,6 @@ What goes wrong with one run, against all expectation, parks that run and no oth
 from __future__ import annotations
 
 import logging
-import traceback
 from collections import deque
 from collections.abc import Callable
 
@@ -27,7 +26,7 @@ from stepfold.engine.checkpoints import Checkpoints
 from stepfold.engine.children import Children
 from stepfold.engine.guard import Guard
 from stepfold.engine.history import ShardHistory
-from stepfold.engine.live import LiveRun, Wanted, any_backoff, is_loop_timer
+from stepfold.engine.live import LiveRun, Wanted, is_loop_timer
 from stepfold.engine.outbox import Outbox
 from stepfold.engine.results import DEFINITION_WAIT, definition_found, ending
 from stepfold.engine.signals import deliver_buffered, refusal_of
@@ -44,14 +43,15 @@ from stepfold.sdk.calls import (
     End,
     Errored,
     EventCall,
+    Parked,
     SignalCall,
     SleepCall,
     StepCall,
 )
+from stepfold.sdk.failures import failure_of
 
 logger = logging.getLogger(__name__)
 
-ENGINE_ERROR_FRAMES_MAX = 10
 RUNS_PER_SLICE = 200
 """Runs that a new leader brings to life before the loop gets its turn."""
 LIVE_RUNS_MAX = 10_000
@@ -112,6 +112,7 @@ class Leader:
             live=self._live,
             retry=app.retry,
             go_on=self.go_on,
+            attend=self._attend,
             guard=guard,
         )
 
@@ -184,9 +185,16 @@ class Leader:
 
     def go_on(self, run: Run) -> None:
         """Do what is due, run the workflow's code as far as it gets, ask for what it wants."""
+        self._attend(run, self._go_on)
+
+    def _attend(self, run: Run, work: Callable[[Run], object]) -> None:
+        """What goes wrong there parks this run, and concerns no other.
+
+        Not even SystemExit of an author's code: it would end the whole process.
+        """
         try:
-            self._go_on(run)
-        except Exception as error:
+            work(run)
+        except BaseException as error:
             logger.exception("run cannot go on, it is parked", extra={"run_id": run.run_id})
             self._park_broken(run, error)
 
@@ -213,14 +221,15 @@ class Leader:
         self._record_idle_timers(live)
         self._schedule(live)
 
-    def _park_broken(self, run: Run, error: Exception) -> None:
+    def _park_broken(self, run: Run, error: BaseException) -> None:
         """A fault of ours that concerns one run: it stands still, visibly, the others go on."""
         live = self._live.pop(run.run_id, None)
         if live is not None:
             live.close()
         if run.is_terminal:
             return
-        place = "".join(traceback.format_exception(error, limit=-ENGINE_ERROR_FRAMES_MAX))
+        failure = failure_of(error)
+        place = failure.stack or failure.message
         message = f"stepfold failed on this run; please report it, then resume the run:\n{place}"
         self.append(decide.park(run, "engine_error", message, ""), tenant=run.tenant)
 
@@ -230,7 +239,7 @@ class Leader:
 
     def resumed(self, run: Run) -> None:
         """Paused or parked before: start what was held back."""
-        self._wake(run)
+        self._attend(run, self._wake)
 
     def refusal_of(self, signal: Signal) -> str | None:
         """Why a signal is not what its run waits for; the run is brought to life to say so."""
@@ -287,7 +296,7 @@ class Leader:
         run = live.run
         match call:
             case StepCall():
-                self._attempts.want(live, call)
+                self._attempts.want(live, call, self.clock.now_ms())
             case SleepCall(timer_id=timer_id, due=due):
                 if timer_id not in run.timers:
                     self._set_timer(run, timer_id, due, "sleep")
@@ -316,11 +325,15 @@ class Leader:
             self.append(e.WaitExpired(run_id=run.run_id, wait_id=gone), tenant=run.tenant)
 
     def _end(self, run: Run, end: End) -> None:
-        """The workflow returned, raised or was cancelled; what it left behind is given up."""
-        for step_id, step in run.steps.items():
-            if step.status in (StepStatus.OPEN, StepStatus.BACKOFF):
-                self._abandon(run, step_id, "the run ended")
-        self._children.give_up_all(run, "its parent ended")
+        """The workflow returned, raised or was cancelled; what it left behind is given up.
+
+        A run that is parked keeps it: it may be resumed, and its code then waits for all of it.
+        """
+        if not isinstance(end, Parked):
+            for step_id, step in run.steps.items():
+                if step.status in (StepStatus.OPEN, StepStatus.BACKOFF):
+                    self._abandon(run, step_id, "the run ended")
+            self._children.give_up_all(run, "its parent ended")
         self.append(ending(self.shard, run, end), tenant=run.tenant)
         live = self._live.pop(run.run_id, None)
         if live is not None:
@@ -346,26 +359,24 @@ class Leader:
             self._set_timer(run, timer_id, due, "timer")
 
     def _schedule(self, live: LiveRun) -> None:
-        run = live.run
-        due = min(live.timers.values(), default=None)
-        if run.timers or run.waits or run.children or run.deadline or any_backoff(run, live):
-            other = effects.wake_at(run)
-            due = other if due is None else min(due, other) if other is not None else due
-        if due is None or (live.wake_at is not None and live.wake_at <= due):
+        attempt = live.next_attempt_at()
+        due = [*live.timers.values(), *effects.alarms(live.run)]
+        first = min(due if attempt is None else (*due, attempt), default=None)
+        if first is None or (live.wake_at is not None and live.wake_at <= first):
             return
-        live.wake_at = due
-        self._wakes.add(due, run.run_id)
+        live.wake_at = first
+        self._wakes.add(first, live.run.run_id)
 
     def _wake_id(self, run_id: str) -> None:
         run = self.shard.runs.get(run_id)
         if run is not None and self.writer.is_certain:
-            self._wake(run)
+            self._attend(run, self._wake)
 
     def _wake(self, run: Run) -> None:
         live = self._live.get(run.run_id)
         now = self.clock.now_ms()
         if live is not None:
-            live.wake_at = None
+            live.woken(now)
         if run.deadline and run.deadline <= now:
             message = "the run took longer than the timeout of its workflow"
             self._end(run, Errored(error_type="RunTimeout", error_message=message, error_stack=""))
@@ -380,5 +391,5 @@ class Leader:
                     fired = e.TimerFired(run_id=run.run_id, timer_id=timer_id, due=due)
                     self.append(fired, tenant=run.tenant)
             for call in list(live.steps.values()):
-                self._attempts.want(live, call)
+                self._attempts.want(live, call, now)
         self.go_on(run)

@@ -50,6 +50,8 @@ class LiveRun:
         self.steps: dict[str, StepCall] = {}
         self.timers: Mapping[str, int] = {}
         self.wake_at: int | None = None
+        self._woken_at = 0
+        self._may_back_off = True
         self._is_started = False
         self._consumed = 0
         self._recovered = len(run.outcomes)
@@ -104,16 +106,32 @@ class LiveRun:
         replaying = self._consumed < self._recovered
         return self.instance.activate(outcome, replaying=replaying)
 
+    def woken(self, now: int) -> None:
+        """All that is due by now is being asked for."""
+        self.wake_at = None
+        self._woken_at = now
+        self._may_back_off = True
+
+    def has_backed_off(self, next_at: int) -> None:
+        """An attempt failed, and the next one is due then, which may be at once."""
+        self._woken_at = min(self._woken_at, next_at - 1)
+        self._may_back_off = True
+
+    def next_attempt_at(self) -> int | None:
+        """When an attempt is due that nobody was woken for yet; None: none, or as said before.
+
+        Only steps that the code asks for count: one that changed code no longer calls stays
+        due for ever. And one that found no room when it was due is called when there is some.
+        """
+        if not self._may_back_off:
+            return None
+        self._may_back_off = False
+        steps = (self.run.steps.get(step_id) for step_id in self.steps)
+        due = (step.next_at for step in steps if step and step.status is StepStatus.BACKOFF)
+        return min((at for at in due if at > self._woken_at), default=None)
+
     def close(self) -> None:
         self.instance.close()
-
-
-def any_backoff(run: Run, live: LiveRun) -> bool:
-    """Whether an attempt is due later; looks only at the steps that are asked for."""
-    return any(
-        (step := run.steps.get(step_id)) is not None and step.status is StepStatus.BACKOFF
-        for step_id in live.steps
-    )
 
 
 def is_loop_timer(timer_id: str) -> bool:
