@@ -111,6 +111,8 @@ class WorkflowInstance:
         try:
             self._loop.run(self._start if outcome is None else partial(self._hand_over, outcome))
             self._end = self._end or self._ending()
+            if self._end is not None:
+                self._loop.report_unseen()
             timers = self._loop.pending_timers()
         except BaseException as error:  # noqa: BLE001 - SystemExit of a task and all else is its end
             self._end = self._end or _errored(error)

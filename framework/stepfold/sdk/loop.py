@@ -99,6 +99,7 @@ class RunLoop(asyncio.AbstractEventLoop):
         self._timers_made = 0
         self._is_closed = False
         self._tasks: dict[asyncio.Task[Any], None] = {}
+        self._failed: list[asyncio.Task[Any]] = []
         self._dropped: list[AsyncGenerator[Any, Any]] = []
         # Distinct between runs as well: asyncio keeps the tasks of all loops in one set.
         self._hash = zlib.crc32(run_id.encode()) << HASHES_PER_RUN_BITS
@@ -151,6 +152,16 @@ class RunLoop(asyncio.AbstractEventLoop):
     def living_tasks(self) -> list[asyncio.Task[Any]]:
         """asyncio.all_tasks() would look through the tasks of every run of the process."""
         return [task for task in self._tasks if not task.done()]
+
+    def report_unseen(self) -> None:
+        """Tell of the tasks that failed and that nobody awaited.
+
+        asyncio does so when the collector takes them, which may be never.
+        """
+        for task in filter(_is_unseen, self._failed):
+            message = f"task {task.get_name()!r} failed, and nobody awaited it"
+            self.call_exception_handler({"message": message, "exception": task.exception()})
+        self._failed.clear()
 
     def close_dropped(self) -> None:
         """Close the asynchronous generators that were dropped while nothing ran here."""
@@ -255,6 +266,8 @@ class RunLoop(asyncio.AbstractEventLoop):
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.pop(task, None)
+        if not task.cancelled() and _is_unseen(task):
+            self._failed.append(task)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         if self._report is not None and not self._is_closed:
@@ -268,6 +281,12 @@ class RunLoop(asyncio.AbstractEventLoop):
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
         return None
+
+
+def _is_unseen(task: asyncio.Task[Any]) -> bool:
+    """Whether the task has an error that nobody has asked for."""
+    untyped: Any = task
+    return bool(untyped._log_traceback)
 
 
 def _due_ms(timer: asyncio.TimerHandle) -> int:

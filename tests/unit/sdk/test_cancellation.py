@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from stepfold import App, step
+from stepfold import App, current_run, step
 from stepfold.core.outcomes import CancelAsked
 from stepfold.sdk.activation import CLOSING_ROUNDS_MAX
 from stepfold.sdk.calls import Cancelled
@@ -131,3 +131,28 @@ def test_dropped_code_gets_no_step_run() -> None:
     gc.collect()
 
     assert called == []
+
+
+def test_generator_that_the_collector_finds_is_closed_with_its_run_and_not_at_its_whim() -> None:
+    closed: list[str] = []
+
+    async def pages() -> AsyncGenerator[int, None]:
+        try:
+            yield 1
+        finally:
+            closed.append(current_run().workflow)
+
+    async def workflow() -> None:
+        cycle: list[Any] = [pages()]
+        cycle.append(cycle)
+        await anext(cycle[0])
+        del cycle
+        await step.wait_for_signal("never", str)
+
+    instance = Play(App("cancelled").workflow(workflow)).instance()
+    instance.activate(None, replaying=False)
+    gc.collect()
+    before = list(closed)
+    instance.close()
+
+    assert (before, closed) == ([], ["workflow"])
