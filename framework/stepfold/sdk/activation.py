@@ -358,11 +358,13 @@ class WorkflowInstance:
 
     def _report(self, context: dict[str, Any]) -> None:
         """What asyncio tells of errors that nobody awaits."""
-        self._run.logger.error(
-            "workflow code failed where nothing awaits it",
-            exc_info=context.get("exception"),
-            extra={"what": context.get("message", "")},
-        )
+        error = context.get("exception")
+        if error is not None:
+            self._run.logger.error(
+                "workflow code failed where nothing awaits it",
+                exc_info=error,
+                extra={"what": context.get("message", "")},
+            )
 
 
 class _Asked(NamedTuple):
