@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
@@ -14,6 +15,7 @@ from stepfold import App, current_run, step
 from stepfold.core.outcomes import CancelAsked
 from stepfold.sdk.activation import CLOSING_ROUNDS_MAX
 from stepfold.sdk.calls import Cancelled
+from stepfold.sdk.loop import CALLBACKS_PER_ACTIVATION_MAX
 from tests.unit.sdk.played import START, Play, assert_replays_from_everywhere, play, shape
 
 
@@ -97,6 +99,21 @@ def test_code_that_swallows_every_cancellation_can_be_dropped() -> None:
     gc.collect()
 
     assert len(rounds) == CLOSING_ROUNDS_MAX
+
+
+def test_code_that_spins_and_swallows_its_cancellation_is_dropped_after_one_more_round() -> None:
+    turns: list[int] = []
+
+    async def workflow() -> None:
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                turns.append(1)
+                await asyncio.sleep(0)
+
+    recorded = played(workflow)
+
+    assert recorded.error.error_type == "EndlessLoopError"
+    assert len(turns) <= 2 * CALLBACKS_PER_ACTIVATION_MAX + 2
 
 
 def test_code_that_raises_anything_while_it_is_dropped_raises_at_nobody() -> None:
