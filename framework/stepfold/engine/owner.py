@@ -15,7 +15,6 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 
 from stepfold.core import events as e
 from stepfold.core.errors import CodecError
@@ -24,6 +23,7 @@ from stepfold.core.shard import Shard, Verdict, begin_at, evolve
 from stepfold.engine.guard import Guard
 from stepfold.engine.intake import Intake
 from stepfold.engine.leader import Leader
+from stepfold.engine.shard_states import ShardFaultError, ShardState
 from stepfold.engine.surroundings import Surroundings
 from stepfold.journal.codec import decode_event, encode_event, event_headers
 from stepfold.journal.port import (
@@ -54,18 +54,6 @@ PROOF_LOOK_S = 0.005
 RELIEF_INTERVAL_S = 0.2
 
 
-class ShardState(Enum):
-    """Section 3 of the protocol, as far as this process takes part in it."""
-
-    FOLDING = "folding"
-    CLAIMING = "claiming"
-    LEADING = "leading"
-    DRAINING = "draining"
-    LIMBO = "limbo"
-    FAULTED = "faulted"
-    UNASSIGNED = "unassigned"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
     """The parts of the journal that an owner uses."""
@@ -94,6 +82,7 @@ class ShardOwner:
         self._position = 0
         self._uncertain: asyncio.Future[str] | None = None
         self._intakes: list[Intake] = []
+        self._history = f"{log.topics.history.name}/{shard_id.partition}"
 
     async def run(self) -> None:
         """Own the shard until cancelled; claims again whenever a proof fails."""
@@ -108,7 +97,7 @@ class ShardOwner:
                 backoff = min(CLAIM_BACKOFF_MIN_S * 2**failures, CLAIM_BACKOFF_MAX_S)
                 # Two candidates that lost the same race must not meet again.
                 await asyncio.sleep(backoff * self._around.dice.uniform(0.5, 1.0))
-        except (CodecError, ShardFaultError) as error:
+        except ShardFaultError as error:
             self.fault = str(error)
             self.state = ShardState.FAULTED
             logger.error("shard is faulted", extra=self._extra(reason=self.fault))
@@ -166,12 +155,14 @@ class ShardOwner:
         for start in (hint, 0) if hint else (0,):
             self._open_history(start)
             await self._fold_until(lambda batch: batch.at_end)
-            if not self._shard.is_partial:
+            is_empty = self._position > 0 and self._shard.chain.last_offset < 0
+            if not self._shard.is_partial and not is_empty:
                 return
             logger.warning("no checkpoint ends behind it", extra=self._extra(offset=start))
         raise ShardFaultError(
-            f"history of {self.shard_id} begins at {self._shard.begun_at}, and no checkpoint behind"
-            " that shows all open runs: records were deleted that were needed; restore the topic"
+            f"{self._history} begins at {self._shard.begun_at or self._position}, and no checkpoint"
+            " behind that shows all open runs: records were deleted that were needed; restore the"
+            " topic"
         )
 
     def _open_history(self, offset: int) -> None:
@@ -191,8 +182,8 @@ class ShardOwner:
                 continue
             if batch.error is not None:
                 raise ShardFaultError(
-                    f"history of {self.shard_id} cannot be read at {self._position}:"
-                    f" {batch.error}; restore the topic, or `stepfold topics diff`"
+                    f"{self._history} cannot be read at {self._position}: {batch.error}; restore"
+                    " the topic, or `stepfold topics diff`"
                 )
             for start in range(0, len(batch.records), FOLD_SLICE_RECORDS):
                 for record in batch.records[start : start + FOLD_SLICE_RECORDS]:
@@ -203,7 +194,13 @@ class ShardOwner:
                 return
 
     def _fold(self, offset: int, value: bytes) -> None:
-        recorded = decode_event(value, offset)
+        try:
+            recorded = decode_event(value, offset)
+        except CodecError as error:
+            raise ShardFaultError(
+                f"{self._history} holds at offset {offset} what is no event: {error}; only workers"
+                " may write there: take that right from everybody else, and restore the topic"
+            ) from error
         if offset > 0 and self._shard.chain.last_offset < 0:
             begin_at(self._shard, recorded)
         verdict = self._shard.chain.judge(recorded)
@@ -258,7 +255,12 @@ class ShardOwner:
         if report.offset is None:
             return None
         offset = report.offset
-        await self._fold_until(lambda _: self._position > offset)
+        try:
+            # A report may name a place that is not there yet, and would not be for ever.
+            async with asyncio.timeout(CLAIM_REPORT_TIMEOUT_S):
+                await self._fold_until(lambda _: self._position > offset)
+        except TimeoutError:
+            return None
         epoch = Epoch(offset, nonce)
         return epoch if self._shard.chain.epoch == epoch else None
 
@@ -277,10 +279,10 @@ class ShardOwner:
             event_headers(claim, NO_EPOCH, -1),
             report,
         )
-        try:
-            return await asyncio.wait_for(reported, CLAIM_REPORT_TIMEOUT_S)
-        except TimeoutError:
-            return Report(None, 0, "no report in time")
+        # Not wait_for: before Python 3.12 it may swallow a cancellation, and this owner would
+        # lead on beside the next one of its own process.
+        done, _ = await asyncio.wait((reported,), timeout=CLAIM_REPORT_TIMEOUT_S)
+        return reported.result() if done else Report(None, 0, "no report in time")
 
     # Leading
 
@@ -393,7 +395,3 @@ class ShardOwner:
 
     def _extra(self, **more: object) -> dict[str, object]:
         return {"app": self.shard_id.app, "partition": self.shard_id.partition, **more}
-
-
-class ShardFaultError(Exception):
-    """The history does not allow this process to lead the shard; a person has to look."""

@@ -23,7 +23,8 @@ from stepfold.engine.checkpoints import EVENTS_BETWEEN
 from stepfold.engine.clock import BrokerClock, Clock
 from stepfold.engine.directory import Directory
 from stepfold.engine.executor import Executor
-from stepfold.engine.owner import Log, ShardOwner, ShardState
+from stepfold.engine.owner import Log, ShardOwner
+from stepfold.engine.shard_states import ShardState
 from stepfold.engine.surroundings import Surroundings
 from stepfold.journal.port import AppTopics, Journal, Membership, ShardId
 from stepfold.sdk.app import App
@@ -167,6 +168,11 @@ class Worker:
 
     def states(self) -> Mapping[ShardId, ShardState]:
         return {owner.shard_id: owner.state for owner in self.owners()}
+
+    def faults(self) -> Mapping[ShardId, str]:
+        """Why the faulted ones of its shards are not led: a person has to look."""
+        owners = (owned.owner for member in self._members for owned in member.owned.values())
+        return {owner.shard_id: owner.fault for owner in owners if owner.fault is not None}
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str = "") -> asyncio.Task[None]:
         """A task of this worker; one that fails ends the worker."""

@@ -198,6 +198,7 @@ class MemoryAppender:
         self._unlanded: deque[_Pending] = deque()
         self._unreported: deque[_Pending] = deque()
         self._failing: deque[tuple[str, bool]] = deque()
+        self._shift = 0
         self._is_cut = False
         self._cut_lands = False
         self._is_scheduled = False
@@ -223,6 +224,10 @@ class MemoryAppender:
     def fail_next(self, error: str = "made to fail", *, lands: bool = False) -> None:
         """The next append is reported with this error, whether its record lands or not."""
         self._failing.append((error, lands))
+
+    def misreport_next(self, shift: int) -> None:
+        """The next append lands, and is reported as so far from where it did."""
+        self._shift = shift
 
     def cut(self, *, lands: bool = False) -> None:
         """No report comes until `mend`; records of this time land at once, or at `mend`."""
@@ -278,7 +283,8 @@ class MemoryAppender:
             landed = self._cluster.append(
                 pending.topic, pending.partition, pending.key, pending.value, pending.headers
             )
-            pending.report = Report(landed.offset, landed.timestamp, None)
+            pending.report = Report(landed.offset + self._shift, landed.timestamp, None)
+            self._shift = 0
         if pending.error is not None:
             pending.report = Report(None, 0, pending.error)
 
