@@ -53,6 +53,11 @@ class Member:
         """Why its shard is not led."""
         return next(iter(self.worker.faults().values()))
 
+    def rejoin(self) -> None:
+        """Come back to the group after it had given this member up."""
+        for membership in self.journal.memberships:
+            membership.group.join(membership)
+
     async def kill(self) -> None:
         """As kill -9 would: nothing is written any more, and nobody is told."""
         self.journal.kill()

@@ -151,18 +151,18 @@ class MemoryJournal:
         self._loop = loop or asyncio.get_running_loop()
         self.appender = MemoryAppender(cluster, self._loop)
         self.reader = MemoryReader(cluster, self._loop)
-        self._memberships: list[MemoryMembership] = []
+        self.memberships: list[MemoryMembership] = []
 
     def membership(self, app: str) -> MemoryMembership:
         membership = MemoryMembership(self.cluster.group(app), self.member, self._loop)
-        self._memberships.append(membership)
+        self.memberships.append(membership)
         return membership
 
     async def topics(self, app: str) -> AppTopics:
         return self.cluster.topics(app)
 
     async def close(self) -> None:
-        for membership in self._memberships:
+        for membership in self.memberships:
             await membership.close()
         self.reader.close_all()
 
@@ -170,7 +170,7 @@ class MemoryJournal:
         """End as by kill -9: nothing is reported, delivered or called any more."""
         self.appender.cut(lands=lands)
         self.reader.close_all()
-        for membership in self._memberships:
+        for membership in self.memberships:
             membership.group.remove(self.member, told=False)
 
 
