@@ -12,10 +12,10 @@ import pytest
 
 from stepfold.core import events as e
 from stepfold.core.ids import Epoch
-from stepfold.engine import owner
+from stepfold.engine import owner, topics_watch
 from stepfold.engine.shard_states import ShardState
 from stepfold.journal.codec import encode_event
-from tests.engine.stage import Member, Stage, nothing, play
+from tests.engine.stage import APP, Member, Stage, nothing, play
 
 
 async def until_faulted(there: Stage, member: Member) -> str:
@@ -201,3 +201,77 @@ def test_client_that_fails_fatally_under_load_loses_no_run(lands: bool) -> None:
         assert all(len(there.of(e.StepCompleted, run_id)) == 1 for run_id in runs)
 
     play(nothing, scene)
+
+
+@pytest.mark.parametrize("source", ["inbox", "control"])
+def test_source_that_cannot_be_read_faults_the_shard_and_is_tried_again(
+    source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner, "UNREADABLE_RETRY_S", 0.05)
+
+    async def scene(there: Stage) -> None:
+        (worker,) = there.members
+        await there.first(e.WaitOpened)
+        worker.journal.reader.break_off(f"{APP}.{source}", 0, "not authorised")
+        fault = await until_faulted(there, worker)
+
+        assert f"{APP}.{source}/0 cannot be read at" in fault
+        assert "not authorised" in fault
+        await there.until(lambda: worker.state is ShardState.LEADING)
+        assert worker.worker.faults() == {}
+
+    play(nothing, scene)
+
+
+def test_history_that_cannot_be_read_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(owner, "UNREADABLE_RETRY_S", 0.05)
+
+    async def scene(there: Stage) -> None:
+        worker = there.join()
+        worker.journal.appender.cut()
+        await there.until(lambda: worker.state is ShardState.CLAIMING)
+        worker.journal.reader.break_off(there.topics.history.name, 0, "no such topic")
+        worker.journal.appender.mend()
+        fault = await until_faulted(there, worker)
+
+        assert f"{APP}.history/0 cannot be read at 0: no such topic" in fault
+        await there.first(e.WaitOpened)
+
+    play(nothing, scene, join=False)
+
+
+@pytest.mark.parametrize("topic", ["inbox", "control", "history"])
+def test_topic_that_is_made_again_under_way_faults_the_shard(
+    topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topics_watch, "CHECK_INTERVAL_S", 0.05)
+
+    async def scene(there: Stage) -> None:
+        await there.first(e.WaitOpened)
+        there.cluster.create_topic(f"{APP}.{topic}", 1)
+        fault = await until_faulted(there, there.members[0])
+
+        assert f"topic {APP}.{topic} is not the one that this worker began with" in fault
+
+    play(nothing, scene, ends_led=False)
+
+
+def test_history_that_is_made_again_is_not_taken_for_a_new_one() -> None:
+    """The watch has not seen it yet: a claim asks first."""
+
+    async def scene(there: Stage) -> None:
+        (worker,) = there.members
+        await there.first(e.WaitOpened)
+        appender = worker.journal.appender
+        appender.cut()
+        there.start("beside", 5)
+        await asyncio.sleep(0.01)
+        there.cluster.create_topic(there.topics.history.name, 1)
+        appender.fail_client("no such topic")
+        appender.mend()
+        fault = await until_faulted(there, worker)
+
+        assert f"topic {APP}.history is not the one" in fault
+        assert there.cluster.records(there.topics.history.name, 0) == []
+
+    play(nothing, scene, ends_led=False)

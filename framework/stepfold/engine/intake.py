@@ -21,6 +21,7 @@ from stepfold.core.ids import Position, run_id_of, short_topic_id
 from stepfold.engine.guard import Guard
 from stepfold.engine.leader import Leader
 from stepfold.engine.matching import child_start, runs_for
+from stepfold.engine.shard_states import ShardUnreadableError
 from stepfold.journal.codec import decode_command
 from stepfold.journal.intake_formats import dlq_headers, read_trigger, unreadable_payload
 from stepfold.journal.port import Appender, Batch, LogRecord, Reader, Report, TopicFacts
@@ -239,20 +240,22 @@ class Intake:
 
     def _skip_gap(self, batch: Batch) -> None:
         """Records before batch.position are gone: say so in the history, and go on there."""
+        if batch.position <= self.position:
+            place = f"{self.source.name}/{self._partition}"
+            raise ShardUnreadableError(place, self.position, batch.error or "no reason given")
         logger.error(
             "source records are gone before intake took them",
             extra={"topic": self.source.name, "partition": self._partition, "why": batch.error},
         )
-        if batch.position > self.position:
-            gap = e.IntakeGap(
-                topic=self.source.name,
-                topic_id=self.source.topic_id,
-                partition=self._partition,
-                from_offset=self.position,
-                to_offset=batch.position - 1,
-            )
-            self._leader.append(gap)
-            self.open()
+        gap = e.IntakeGap(
+            topic=self.source.name,
+            topic_id=self.source.topic_id,
+            partition=self._partition,
+            from_offset=self.position,
+            to_offset=batch.position - 1,
+        )
+        self._leader.append(gap)
+        self.open()
 
     def _place(self, record: LogRecord) -> Position:
         return Position(self.source.topic_id, record.partition, record.offset, record.leader_epoch)

@@ -13,23 +13,22 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from stepfold.core import events as e
-from stepfold.core.errors import CodecError
 from stepfold.core.ids import NO_EPOCH, Epoch
-from stepfold.core.shard import Shard, Verdict, begin_at, evolve
+from stepfold.core.shard import Shard
+from stepfold.engine.folding import Folding
 from stepfold.engine.guard import Guard
 from stepfold.engine.intake import Intake
 from stepfold.engine.leader import Leader
-from stepfold.engine.shard_states import ShardFaultError, ShardState
+from stepfold.engine.shard_states import ShardFaultError, ShardState, ShardUnreadableError
 from stepfold.engine.surroundings import Surroundings
-from stepfold.journal.codec import decode_event, encode_event, event_headers
+from stepfold.engine.topics_watch import TopicsWatch
+from stepfold.journal.codec import encode_event, event_headers
 from stepfold.journal.port import (
     Appender,
     AppTopics,
-    Batch,
     Lease,
     Membership,
     Reader,
@@ -46,8 +45,8 @@ LEASE_TRIES_MAX = 25
 CLAIM_BACKOFF_MIN_S = 0.2
 CLAIM_BACKOFF_MAX_S = 5.0
 CLAIM_REPORT_TIMEOUT_S = 30.0
-FOLD_SLICE_RECORDS = 2_000
-"""Records folded before the loop gets its turn."""
+UNREADABLE_RETRY_S = 10.0
+"""Until a topic that could not be read is tried again; rights come back, and topics do."""
 PROOF_TIMEOUT_S = 2.0
 """For proofs, before and after the attempts' grace of 20 s: all of it stays below 25 s."""
 PROOF_LOOK_S = 0.005
@@ -62,6 +61,7 @@ class Log:
     reader: Reader
     membership: Membership
     topics: AppTopics
+    watch: TopicsWatch
 
 
 class ShardOwner:
@@ -77,32 +77,36 @@ class ShardOwner:
         self._around = around
         self._build = build
         self._loop = asyncio.get_running_loop()
-        self._batches: asyncio.Queue[Batch] = asyncio.Queue()
-        self._shard = Shard()
-        self._position = 0
+        self._folding = self._new_folding()
         self._uncertain: asyncio.Future[str] | None = None
         self._intakes: list[Intake] = []
-        self._history = f"{log.topics.history.name}/{shard_id.partition}"
 
     async def run(self) -> None:
         """Own the shard until cancelled; claims again whenever a proof fails."""
         failures = 0
         try:
             while True:
-                if await self._become_leader():
-                    failures = 0
-                    reason = await self._lead()
-                    logger.warning("shard is folded again", extra=self._extra(reason=reason))
+                try:
+                    if await self._become_leader():
+                        failures = 0
+                        reason = await self._lead()
+                        logger.warning("shard is folded again", extra=self._extra(reason=reason))
+                except ShardUnreadableError as error:
+                    self._note_fault(error)
+                    await asyncio.sleep(UNREADABLE_RETRY_S)
                 failures += 1
                 backoff = min(CLAIM_BACKOFF_MIN_S * 2**failures, CLAIM_BACKOFF_MAX_S)
                 # Two candidates that lost the same race must not meet again.
                 await asyncio.sleep(backoff * self._around.dice.uniform(0.5, 1.0))
         except ShardFaultError as error:
-            self.fault = str(error)
-            self.state = ShardState.FAULTED
-            logger.error("shard is faulted", extra=self._extra(reason=self.fault))
+            self._note_fault(error)
         finally:
             self._stop_leading()
+
+    def _note_fault(self, error: ShardFaultError) -> None:
+        self.fault = str(error)
+        self.state = ShardState.FAULTED
+        logger.error("shard is faulted", extra=self._extra(reason=self.fault))
 
     async def drain(self, grace_s: float) -> None:
         """Let running attempts end, record them, and say that the shard is free (rule R14)."""
@@ -131,9 +135,12 @@ class ShardOwner:
 
     async def _become_leader(self) -> bool:
         self.state = ShardState.FOLDING
-        history = self._log.topics.history.name
+        self._folding, begun_at = self._new_folding(), self._loop.time()
         try:
-            await self._fold_all()
+            await self._folding.to_end(
+                await self._log.membership.checkpoint(self.shard_id.partition)
+            )
+            await self._log.watch.look(since=begun_at)
             self._check_opened()
             if not await self._hold_lease():
                 return False
@@ -142,74 +149,24 @@ class ShardOwner:
             if epoch is None:
                 return False
         finally:
-            self._log.reader.close(history, self.shard_id.partition)
+            self._folding.close()
         # From a callback: the loops of runs must not be entered from inside a task.
         started: asyncio.Future[None] = self._loop.create_future()
         self._loop.call_soon(self._start_leading_then, epoch, started)
         await started
         return True
 
-    async def _fold_all(self) -> None:
-        """Fold to the end, from the last checkpoint if its hint holds (rule R23)."""
-        hint = await self._log.membership.checkpoint(self.shard_id.partition)
-        for start in (hint, 0) if hint else (0,):
-            self._open_history(start)
-            await self._fold_until(lambda batch: batch.at_end)
-            is_empty = self._position > 0 and self._shard.chain.last_offset < 0
-            if not self._shard.is_partial and not is_empty:
-                return
-            logger.warning("no checkpoint ends behind it", extra=self._extra(offset=start))
-        raise ShardFaultError(
-            f"{self._history} begins at {self._shard.begun_at or self._position}, and no checkpoint"
-            " behind that shows all open runs: records were deleted that were needed; restore the"
-            " topic"
-        )
+    def _new_folding(self) -> Folding:
+        return Folding(self._log.reader, self._log.topics.history.name, self.shard_id.partition)
 
-    def _open_history(self, offset: int) -> None:
-        self._shard, self._position = Shard(), offset
-        self._batches = batches = asyncio.Queue[Batch]()
-        history, partition = self._log.topics.history.name, self.shard_id.partition
-        self._log.reader.open(history, partition, offset, batches.put_nowait)
-
-    async def _fold_until(self, done: Callable[[Batch], bool]) -> None:
-        while True:
-            batch = await self._batches.get()
-            begin = batch.position if batch.position > self._position else 0
-            is_elsewhere = begin != self._position and self._shard.chain.last_offset < 0
-            if batch.error is not None and is_elsewhere:
-                # Trimmed up to there, or the hint is of another time: both show in the fold.
-                self._open_history(begin)
-                continue
-            if batch.error is not None:
-                raise ShardFaultError(
-                    f"{self._history} cannot be read at {self._position}: {batch.error}; restore"
-                    " the topic, or `stepfold topics diff`"
-                )
-            for start in range(0, len(batch.records), FOLD_SLICE_RECORDS):
-                for record in batch.records[start : start + FOLD_SLICE_RECORDS]:
-                    self._fold(record.offset, record.value or b"")
-                await asyncio.sleep(0)
-            self._position = max(self._position, batch.position)
-            if done(batch):
-                return
-
-    def _fold(self, offset: int, value: bytes) -> None:
-        try:
-            recorded = decode_event(value, offset)
-        except CodecError as error:
-            raise ShardFaultError(
-                f"{self._history} holds at offset {offset} what is no event: {error}; only workers"
-                " may write there: take that right from everybody else, and restore the topic"
-            ) from error
-        if offset > 0 and self._shard.chain.last_offset < 0:
-            begin_at(self._shard, recorded)
-        verdict = self._shard.chain.judge(recorded)
-        if verdict in (Verdict.APPLIES, Verdict.CLAIMS):
-            evolve(self._shard, recorded.event, recorded.at, self._shard.chain.epoch)
-        self._position = offset + 1
+    @property
+    def _shard(self) -> Shard:
+        return self._folding.shard
 
     def _check_opened(self) -> None:
         """Rule R2: the topics are still those that the history was opened with."""
+        if self._log.watch.changed is not None:
+            raise ShardFaultError(self._log.watch.changed)
         opened, topics = self._shard.opened, self._log.topics
         if opened is None:
             return
@@ -258,7 +215,7 @@ class ShardOwner:
         try:
             # A report may name a place that is not there yet, and would not be for ever.
             async with asyncio.timeout(CLAIM_REPORT_TIMEOUT_S):
-                await self._fold_until(lambda _: self._position > offset)
+                await self._folding.until(lambda _: self._folding.position > offset)
         except TimeoutError:
             return None
         epoch = Epoch(offset, nonce)
@@ -327,7 +284,7 @@ class ShardOwner:
         ]
         for intake in self._intakes:
             intake.open()
-        self.state = ShardState.LEADING
+        self.state, self.fault = ShardState.LEADING, None
         logger.info("shard is led here", extra=self._extra(runs=len(self._shard.runs)))
 
     def _note_checkpoint(self, lwm: int) -> None:
@@ -354,6 +311,8 @@ class ShardOwner:
                 done, _ = await asyncio.wait((self._uncertain,), timeout=RELIEF_INTERVAL_S)
                 if done:
                     return self._uncertain.result()
+                if self._log.watch.changed is not None:
+                    raise ShardFaultError(self._log.watch.changed)
                 for intake in self._intakes:
                     intake.relieve()
                 if self.leader is not None:
@@ -373,15 +332,15 @@ class ShardOwner:
 
     def _broke(self, error: Exception) -> None:
         """What no rule foresees: to go on could skip what it was about, so nobody does."""
-        logger.error("shard broke", extra=self._extra(), exc_info=error)
-        if self._uncertain is not None and not self._uncertain.done():
+        if not isinstance(error, ShardFaultError):
+            logger.error("shard broke", extra=self._extra(), exc_info=error)
             why = f"{type(error).__name__}: {error}"
-            self._uncertain.set_exception(
-                ShardFaultError(
-                    f"{self.shard_id} cannot be led: {why}; report it with the stack in the log of"
-                    " this worker, and restart the worker to try again"
-                )
+            error = ShardFaultError(
+                f"{self.shard_id} cannot be led: {why}; report it with the stack in the log of"
+                " this worker, and restart the worker to try again"
             )
+        if self._uncertain is not None and not self._uncertain.done():
+            self._uncertain.set_exception(error)
 
     def _stop_leading(self) -> None:
         if self.state is not ShardState.FAULTED:

@@ -297,8 +297,8 @@ class _Reading:
     ) -> None:
         self.is_paused = False
         self.position = position
+        self.sink = sink
         self._log = log
-        self._sink = sink
         self._loop = loop
         self._is_open = True
         self._is_scheduled = False
@@ -324,7 +324,7 @@ class _Reading:
             self.close()
             nearest = low if self.position < low else end
             why = f"offset {self.position} is out of range: the log holds {low} up to {end}"
-            self._sink(Batch((), False, nearest, why))
+            self.sink(Batch((), False, nearest, why))
             return
         first = self.position - low
         records = self._log.records[first : first + BATCH_RECORDS_MAX]
@@ -336,7 +336,7 @@ class _Reading:
             self._end_told_at = end
         else:
             self.wake()
-        self._sink(Batch(records, at_end, self.position))
+        self.sink(Batch(records, at_end, self.position))
 
 
 class MemoryReader:
@@ -371,6 +371,12 @@ class MemoryReader:
         if reading is not None:
             reading.is_paused = False
             reading.wake()
+
+    def break_off(self, topic: str, partition: int, why: str) -> None:
+        """Reading ends with this error, as where a topic is gone or not for this process."""
+        reading = self._open.pop((topic, partition))
+        reading.close()
+        self._loop.call_soon(reading.sink, Batch((), False, reading.position, why))
 
     def close_all(self) -> None:
         for topic, partition in list(self._open):
