@@ -108,6 +108,11 @@ class ShardOwner:
         self.state = ShardState.FAULTED
         logger.error("shard is faulted", extra=self._extra(reason=self.fault))
 
+    @property
+    def records_held(self) -> int:
+        """Records of inbox and control that were read, and for which no event stands yet."""
+        return sum(intake.held for intake in self._intakes)
+
     async def drain(self, grace_s: float) -> None:
         """Let running attempts end, record them, and say that the shard is free (rule R14)."""
         leader = self.leader
