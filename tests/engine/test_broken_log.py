@@ -13,6 +13,7 @@ import pytest
 from stepfold.core import events as e
 from stepfold.core.ids import Epoch
 from stepfold.engine import owner, topics_watch
+from stepfold.engine.leader import Leader
 from stepfold.engine.shard_states import ShardState
 from stepfold.journal.codec import encode_event
 from tests.engine.stage import APP, Member, Stage, nothing, play
@@ -275,3 +276,46 @@ def test_history_that_is_made_again_is_not_taken_for_a_new_one() -> None:
         assert there.cluster.records(there.topics.history.name, 0) == []
 
     play(nothing, scene, ends_led=False)
+
+
+def test_history_that_does_not_answer_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(owner, "PROOF_OVERDUE_S", 0.05)
+    monkeypatch.setattr(owner, "RELIEF_INTERVAL_S", 0.01)
+
+    def told() -> list[int]:
+        records = [r for r in caplog.records if r.getMessage() == "history does not answer"]
+        return [record.__dict__["unproven"] for record in records]
+
+    async def scene(there: Stage) -> None:
+        await there.first(e.WaitOpened)
+        appender = there.members[0].journal.appender
+        appender.cut()
+        there.start("beside", 5)
+        await there.until(told)
+        await asyncio.sleep(0.1)
+        appender.mend()
+
+        assert told() == [2], "the acceptance, and the start of an attempt"
+
+    play(nothing, scene)
+
+
+@pytest.mark.parametrize("work", ["start", "relieve"])
+def test_what_breaks_outside_of_a_run_faults_its_shard_and_not_the_worker(
+    work: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(leader: Leader) -> None:
+        raise KeyError("unforeseen")
+
+    async def scene(there: Stage) -> None:
+        monkeypatch.setattr(Leader, work, breaks)
+        worker = there.join()
+        fault = await until_faulted(there, worker)
+
+        assert "KeyError: 'unforeseen'" in fault
+        assert "report it" in fault
+        assert not worker.working.done()
+
+    play(nothing, scene, join=False, ends_led=False)

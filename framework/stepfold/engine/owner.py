@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import socket
 from dataclasses import dataclass
+from functools import partial
 
 from stepfold.core import events as e
 from stepfold.core.ids import NO_EPOCH, Epoch
@@ -45,6 +47,8 @@ LEASE_TRIES_MAX = 25
 CLAIM_BACKOFF_MIN_S = 0.2
 CLAIM_BACKOFF_MAX_S = 5.0
 CLAIM_REPORT_TIMEOUT_S = 30.0
+PROOF_OVERDUE_S = 5.0
+"""Without a proof for so long it is said (rule R12): nothing new begins, and nothing is lost."""
 UNREADABLE_RETRY_S = 10.0
 """Until a topic that could not be read is tried again; rights come back, and topics do."""
 PROOF_TIMEOUT_S = 2.0
@@ -64,6 +68,22 @@ class Log:
     watch: TopicsWatch
 
 
+class Overdue:
+    """Whether no proof came for so long that a person should hear of it; says so once."""
+
+    def __init__(self) -> None:
+        self._proven_seq = -1
+        self._since = 0.0
+
+    def is_to_be_said(self, writer: HistoryWriter, now: float) -> bool:
+        if not writer.unproven or writer.proven_seq != self._proven_seq:
+            self._proven_seq, self._since = writer.proven_seq, now
+        if now - self._since < PROOF_OVERDUE_S:
+            return False
+        self._since = math.inf
+        return True
+
+
 class ShardOwner:
     def __init__(
         self, *, shard_id: ShardId, app: App, log: Log, around: Surroundings, build: str
@@ -79,6 +99,7 @@ class ShardOwner:
         self._loop = asyncio.get_running_loop()
         self._folding = self._new_folding()
         self._uncertain: asyncio.Future[str] | None = None
+        self._committed = -1
         self._intakes: list[Intake] = []
 
     async def run(self) -> None:
@@ -252,7 +273,7 @@ class ShardOwner:
         try:
             self._start_leading(epoch)
         except Exception as error:  # noqa: BLE001 - whoever awaits it raises it
-            started.set_exception(error)
+            started.set_exception(self._fault_of(error))
         else:
             started.set_result(None)
 
@@ -310,7 +331,7 @@ class ShardOwner:
     async def _lead(self) -> str:
         """Until a proof fails; says why."""
         assert self._uncertain is not None
-        committed = -1
+        relieve = Guard(self._broke)(partial(self._relieve, Overdue()))
         try:
             while True:
                 done, _ = await asyncio.wait((self._uncertain,), timeout=RELIEF_INTERVAL_S)
@@ -318,18 +339,27 @@ class ShardOwner:
                     return self._uncertain.result()
                 if self._log.watch.changed is not None:
                     raise ShardFaultError(self._log.watch.changed)
-                for intake in self._intakes:
-                    intake.relieve()
-                if self.leader is not None:
-                    self.leader.relieve()
-                    self.leader.checkpoints.begin_if_due()
-                inbox = self._intakes[-1].position
-                leader = self.leader
-                if leader is not None and not leader.writer.unproven and inbox != committed:
-                    committed = inbox
-                    self._log.membership.commit(self.shard_id.partition, inbox)
+                relieve()
         finally:
             self._stop_leading()
+
+    def _relieve(self, overdue: Overdue) -> None:
+        """What has to be seen to from time to time."""
+        leader = self.leader
+        if leader is None:
+            return
+        for intake in self._intakes:
+            intake.relieve()
+        leader.relieve()
+        leader.checkpoints.begin_if_due()
+        inbox = self._intakes[-1].position
+        if not leader.writer.unproven and inbox != self._committed:
+            self._committed = inbox
+            self._log.membership.commit(self.shard_id.partition, inbox)
+        if overdue.is_to_be_said(leader.writer, self._loop.time()):
+            logger.warning(
+                "history does not answer", extra=self._extra(unproven=leader.writer.unproven)
+            )
 
     def _is_uncertain(self, reason: str) -> None:
         if self._uncertain is not None and not self._uncertain.done():
@@ -337,15 +367,19 @@ class ShardOwner:
 
     def _broke(self, error: Exception) -> None:
         """What no rule foresees: to go on could skip what it was about, so nobody does."""
-        if not isinstance(error, ShardFaultError):
-            logger.error("shard broke", extra=self._extra(), exc_info=error)
-            why = f"{type(error).__name__}: {error}"
-            error = ShardFaultError(
-                f"{self.shard_id} cannot be led: {why}; report it with the stack in the log of"
-                " this worker, and restart the worker to try again"
-            )
+        fault = self._fault_of(error)
         if self._uncertain is not None and not self._uncertain.done():
-            self._uncertain.set_exception(error)
+            self._uncertain.set_exception(fault)
+
+    def _fault_of(self, error: Exception) -> ShardFaultError:
+        if isinstance(error, ShardFaultError):
+            return error
+        logger.error("shard broke", extra=self._extra(), exc_info=error)
+        why = f"{type(error).__name__}: {error}"
+        return ShardFaultError(
+            f"{self.shard_id} cannot be led: {why}; report it with the stack in the log of this"
+            " worker, and restart the worker to try again"
+        )
 
     def _stop_leading(self) -> None:
         if self.state is not ShardState.FAULTED:
