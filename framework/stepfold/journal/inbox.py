@@ -88,7 +88,9 @@ class KafkaMembership:
         self._owned: set[int] = set()
         self._beat_at = time.monotonic()
         self._beating: asyncio.Handle | None = None
-        self._thread = threading.Thread(target=self._work, name="stepfold-member", daemon=True)
+        self._thread = threading.Thread(
+            target=self._work_to_the_end, name="stepfold-member", daemon=True
+        )
 
     def start(self, listener: MembershipListener) -> None:
         self._listener = listener
@@ -162,6 +164,14 @@ class KafkaMembership:
         await asyncio.to_thread(self._thread.join, timeout_s)
 
     # The thread
+
+    def _work_to_the_end(self) -> None:
+        """A member whose thread is gone would seem to be one until its poll interval is over."""
+        try:
+            self._work()
+        except Exception:
+            logger.exception("membership failed, the process ends itself")
+            self._end_process(EXIT_WATCHDOG)
 
     def _work(self) -> None:
         self._consumer.subscribe(
