@@ -139,6 +139,22 @@ def test_sound_data_is_not_called_damaged(stopped_kafka: Path, tmp_path: Path) -
     assert (sealed, crashed) == (None, None)
 
 
+def test_kafka_that_ran_there_by_other_means_is_no_damage(
+    stopped_kafka: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(stopped_kafka, tmp_path / ".stepfold")
+    folder = tmp_path / ".stepfold" / "kafka" / "broker-1" / "data"
+    identity = data.identity_of(folder)
+    assert identity is not None
+    log = folder / METADATA
+    batches = log.read_bytes()
+    os.truncate(log, 0)
+    data.seal(folder)
+    log.write_bytes(batches)
+
+    assert data.damage_of(folder, identity) is None
+
+
 def test_damage_is_an_exit_code_and_no_traceback(stopped_kafka: Path, tmp_path: Path) -> None:
     shutil.copytree(stopped_kafka, tmp_path / ".stepfold")
     halve(RECORDS)(tmp_path / ".stepfold" / "kafka" / "broker-1" / "data")

@@ -90,7 +90,11 @@ def damage_of(data: Path, expected: Identity) -> Damage | None:
         what = f"it belongs to broker {identity.node}, and not to {expected.node}"
         return Damage(what, can_cut=False)
     sealed = _sealed(data)
-    found = _unsealed_damage(data) if sealed is None else _changed(data, sealed)
+    now = {path: [stat.st_size, stat.st_mtime_ns] for path, stat in _logs(data)}
+    if sealed is None or _ran_since(now, sealed):
+        found = _unsealed_damage(data)
+    else:
+        found = _changed(now, sealed)
     if found is None:
         return None
     path, what = found
@@ -105,8 +109,15 @@ def _sealed(data: Path) -> dict[str, list[int]] | None:
         return None
 
 
-def _changed(data: Path, sealed: dict[str, list[int]]) -> tuple[str, str] | None:
-    now = {path: [stat.st_size, stat.st_mtime_ns] for path, stat in _logs(data)}
+def _ran_since(now: dict[str, list[int]], sealed: dict[str, list[int]]) -> bool:
+    """Whether Kafka was started on the folder by other means: its metadata log has grown."""
+    return any(
+        path.startswith(METADATA_LOG) and size > sealed.get(path, [0])[0]
+        for path, (size, _) in now.items()
+    )
+
+
+def _changed(now: dict[str, list[int]], sealed: dict[str, list[int]]) -> tuple[str, str] | None:
     for path, (size, mtime) in sealed.items():
         if path not in now:
             return path, f"gone since Kafka was stopped, with {size} bytes"
