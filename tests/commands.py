@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 COMMAND = (sys.executable, "-c", "from stepfold.cli.main import main; main()")
 TIMEOUT_S = 60.0
+LOOK_S = 0.02
 WIDE = "200"
 """Columns: what a test looks for must not be broken over lines."""
 
@@ -49,6 +52,15 @@ def begin(
         text=True,
         start_new_session=True,
     )
+
+
+def until(is_so: Callable[[], object], timeout_s: float = TIMEOUT_S) -> None:
+    """Wait for a condition outside of this process."""
+    deadline = time.monotonic() + timeout_s
+    never = threading.Event()
+    while not is_so():
+        assert time.monotonic() < deadline, "it did not become so in time"
+        never.wait(LOOK_S)
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:

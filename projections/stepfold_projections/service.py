@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -33,6 +33,10 @@ LISTEN_DEFAULT = "127.0.0.1:8484"
 IN_MEMORY = ("sqlite://", "sqlite:///:memory:")
 SHUTDOWN_S = 5.0
 REBUILD_LOOK_S = 0.2
+
+
+class ListenError(ConfigurationError):
+    """The address to listen on cannot be had."""
 
 
 class KafkaGateway:
@@ -109,12 +113,14 @@ class ProjectionService:
                 resumption = Resumption(store, gateway.nudge, projector.is_current)
                 app = make_app(store, projector, resumption, gateway)
                 try:
-                    async with asyncio.TaskGroup() as tasks:
+                    # Errors of listening are raised as they are, and not in a group.
+                    async with self._serving(app) as self.address, asyncio.TaskGroup() as tasks:
                         working = [
                             tasks.create_task(projector.run(), name="projector"),
                             tasks.create_task(resumption.run(), name="resumption"),
                         ]
-                        await self._serve(app, stopping, ready)
+                        ready(self.address)
+                        await stopping.wait()
                         for task in working:
                             task.cancel()
                 finally:
@@ -122,9 +128,8 @@ class ProjectionService:
         finally:
             await asyncio.to_thread(store.close)
 
-    async def _serve(
-        self, app: web.Application, stopping: asyncio.Event, ready: Callable[[str], None]
-    ) -> None:
+    @contextlib.asynccontextmanager
+    async def _serving(self, app: web.Application) -> AsyncGenerator[str]:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
         await runner.setup()
         try:
@@ -132,14 +137,12 @@ class ProjectionService:
             try:
                 await site.start()
             except OSError as error:
-                raise ConfigurationError(
+                raise ListenError(
                     f"cannot listen on {self._host}:{self._port}: {error.strerror}; "
                     "choose another one with --listen HOST:PORT"
                 ) from error
             host, port = runner.addresses[0][:2]
-            self.address = f"http://{host}:{port}"
-            ready(self.address)
-            await stopping.wait()
+            yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         finally:
             await runner.cleanup()
 

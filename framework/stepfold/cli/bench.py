@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stepfold.cli.connection import AsJson, Servers, stage_kafka
+from stepfold.cli.connection import AsJson, Servers, ended_by_any_signal, stage_kafka
 from stepfold.cli.output import say, show
 from stepfold.local.state import DEFAULT_STATE_DIR
 
@@ -28,11 +28,11 @@ def bench(
     quiet()
     configure_logging()
 
-    async def work() -> Figures:
-        async with stage_kafka(state_dir.absolute(), bootstrap_servers) as (servers, config):
-            return await measure(servers, config, say)
-
-    figures = asyncio.run(work())
+    with (
+        ended_by_any_signal(),
+        stage_kafka(state_dir.absolute(), bootstrap_servers) as (servers, config),
+    ):
+        figures = asyncio.run(measure(servers, config, say))
     show(figures.as_json(), _table(figures), as_json=as_json)
 
 

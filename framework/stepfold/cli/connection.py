@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+import signal
+from collections.abc import Generator
 from pathlib import Path
+from signal import SIGHUP, SIGTERM
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -39,12 +41,12 @@ def api_of(address: str | None) -> Api:
     return Api(address or settings().api)
 
 
-@contextlib.asynccontextmanager
-async def stage_kafka(
-    state_dir: Path, servers: str | None
-) -> AsyncGenerator[tuple[str, dict[str, str]]]:
-    """The user's own Kafka where one is named; else one of ours, stopped again at the end."""
-    from stepfold.local import LocalKafka
+@contextlib.contextmanager
+def stage_kafka(state_dir: Path, servers: str | None) -> Generator[tuple[str, dict[str, str]]]:
+    """The user's own Kafka where one is named; else one of ours, stopped again at the end.
+
+    Blocks, in the main thread: a Ctrl-C in it has its effect at once.
+    """
     from stepfold.settings import settings
 
     known = settings().kafka
@@ -53,12 +55,31 @@ async def stage_kafka(
         say(f"using Kafka at {named}")
         yield named, known.config
         return
+    from stepfold.local import LocalKafka
+
     kafka = LocalKafka(state_dir)
-    info = await asyncio.to_thread(kafka.start, say=say)
-    how = f"ready in {info.ready_s:.1f} s" if info.started else "running already"
-    say(f"Apache Kafka is {how}, at {info.bootstrap_servers}")
+    started = False
     try:
+        info = kafka.start(say=say)
+        started = info.started
+        how = f"ready in {info.ready_s:.1f} s" if started else "running already"
+        say(f"Apache Kafka is {how}, at {info.bootstrap_servers}")
         yield info.bootstrap_servers, {}
     finally:
-        if info.started:
-            await asyncio.to_thread(kafka.stop)
+        if started:
+            kafka.stop(say)
+
+
+@contextlib.contextmanager
+def ended_by_any_signal() -> Generator[None]:
+    """Have SIGTERM and a closed terminal end what goes on in the way that Ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    before = {number: signal.signal(number, interrupt) for number in (SIGTERM, SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

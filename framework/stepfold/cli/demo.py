@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from stepfold.cli.connection import AsJson, Servers, stage_kafka
+from stepfold.cli.connection import AsJson, Servers, ended_by_any_signal, stage_kafka
 from stepfold.cli.exits import FAILED
 from stepfold.cli.output import say, show
 from stepfold.local.state import DEFAULT_STATE_DIR
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stepfold.demo.scenes import DemoResult
 
 TREE_COLUMNS = 110
+TRACES = "demo-traces.db"
 
 
 def demo(
@@ -34,82 +35,72 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Kill a worker in the middle of a run and see the run finish. Example: stepfold demo --exit"""
-    from stepfold.demo.scenes import check_extras
+    from stepfold.demo.scenes import alone_in, check_extras, make_topics
     from stepfold.telemetry import configure_logging, quiet
 
     check_extras()
     quiet()
     configure_logging()
-    result = asyncio.run(_demo(listen, state_dir.absolute(), bootstrap_servers, exit_, as_json))
+    folder = state_dir.absolute()
+    with (
+        alone_in(folder),
+        ended_by_any_signal(),
+        stage_kafka(folder, bootstrap_servers) as (servers, config),
+    ):
+        make_topics(servers, config)
+        # Filled anew each time: the topics may be other ones than those of the last demo.
+        for old in folder.glob(f"{TRACES}*"):
+            old.unlink()
+        result = asyncio.run(_demo(servers, config, listen, folder, exit_, as_json))
     if result.problems:
         raise typer.Exit(FAILED)
 
 
 async def _demo(
-    listen: str, state_dir: Path, servers: str | None, ends: bool, as_json: bool
+    servers: str, config: dict[str, str], listen: str, folder: Path, ends: bool, as_json: bool
 ) -> DemoResult:
+    """Ctrl-C cancels it, wherever it is: what it began is ended on the way out."""
     from stepfold.cli.api import Api
     from stepfold.demo.scenes import Stage, play
 
     begun = time.monotonic()
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set)
-    async with stage_kafka(state_dir, servers) as (bootstrap, config):
-        await asyncio.to_thread(_make_topics, bootstrap, config)
-        async with _projection(bootstrap, config, listen, state_dir) as address:
-            api = Api(address)
-            tally = state_dir / "demo.tally"
-            playing = asyncio.create_task(
-                play(Stage(bootstrap, config, tally, api.get, api.post, say)), name="demo"
-            )
-            result = await _unless_stopped(playing, stopping)
-            _tell(result, address, time.monotonic() - begun, as_json)
-            if not ends:
-                say(f"\nthe HTTP API stays up at {address} (docs: {address}/docs); Ctrl-C ends it")
-                await stopping.wait()
+    async with _projection(servers, config, listen, folder) as address:
+        api = Api(address)
+        stage = Stage(servers, config, folder / "demo.tally", api.get, api.post, say)
+        result = await play(stage)
+        _tell(result, address, time.monotonic() - begun, as_json)
+        if not ends:
+            say(f"\nthe HTTP API stays up at {address} (docs: {address}/docs); Ctrl-C ends it")
+            await _interrupted()
     return result
 
 
-async def _unless_stopped(playing: asyncio.Task[DemoResult], stopping: asyncio.Event) -> DemoResult:
-    stopped = asyncio.create_task(stopping.wait())
-    await asyncio.wait((playing, stopped), return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    if not playing.done():
-        playing.cancel()
-        await asyncio.wait((playing,))
-        raise KeyboardInterrupt
-    return playing.result()
-
-
-def _make_topics(servers: str, config: dict[str, str]) -> None:
-    from confluent_kafka.admin import AdminClient
-
-    from stepfold.demo.scenes import APP, PARTITIONS
-    from stepfold.journal.settings import admin_config
-    from stepfold_topics.catalog import topics_of
-    from stepfold_topics.provision import apply
-
-    admin = AdminClient(admin_config(servers, config))
-    apply(admin, topics_of(APP, partitions=PARTITIONS, replication=1))
+async def _interrupted() -> None:
+    """From here on Ctrl-C is no failure: the story is over."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stopping.set)
+    await stopping.wait()
 
 
 @contextlib.asynccontextmanager
 async def _projection(
-    servers: str, config: dict[str, str], listen: str, state_dir: Path
+    servers: str, config: dict[str, str], listen: str, folder: Path
 ) -> AsyncGenerator[str]:
-    from stepfold.core.errors import ConfigurationError
-    from stepfold_projections.service import ProjectionService, parse_listen
+    from stepfold.demo.scenes import APP
+    from stepfold_projections.service import ListenError, ProjectionService, parse_listen
 
     host, _ = parse_listen(listen)
-    store = f"sqlite:///{state_dir / 'demo-traces.db'}"
+    store = f"sqlite:///{folder / TRACES}"
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     async def begin(where: str) -> tuple[asyncio.Task[None], str]:
         ready: asyncio.Future[str] = loop.create_future()
-        service = ProjectionService(servers, store=store, listen=where, kafka_config=config)
+        service = ProjectionService(
+            servers, apps=[APP], store=store, listen=where, kafka_config=config
+        )
         work = service.run(stopping=stopping, ready=ready.set_result)
         serving = asyncio.create_task(work, name="projections")
         await asyncio.wait((serving, ready), return_when=asyncio.FIRST_COMPLETED)
@@ -119,9 +110,7 @@ async def _projection(
 
     try:
         serving, address = await begin(listen)
-    except ConfigurationError as error:
-        if "listen" not in str(error):
-            raise
+    except ListenError:
         serving, address = await begin(f"{host}:0")
         say(f"{listen} is in use, the HTTP API is at {address}")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stepfold.core import errors
+from stepfold_topics.errors import RekeyError, TopicError
 
 OK = 0
 FAILED = 1
@@ -19,6 +20,8 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (errors.KafkaError, KAFKA),
     (errors.NotFoundError, NOT_FOUND),
     (errors.ConflictError, CONFLICT),
+    (RekeyError, CONFLICT),
+    (TopicError, KAFKA),
     (TimeoutError, TIMEOUT),
     (KeyboardInterrupt, INTERRUPT),
 )

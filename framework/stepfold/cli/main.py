@@ -1,54 +1,35 @@
-"""The command line: one file per group of commands, no logic of its own.
+"""The entry of the `stepfold` command: errors become one message and an exit code.
 
-What a user did wrong becomes one message and an exit code, never a traceback. Data goes
-to stdout, prose to stderr.
+What a user did wrong is never a traceback; what we did wrong is one. Commands are
+imported by a function, so that a Ctrl-C while they are is no traceback either.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from types import FrameType
 
-import typer
-from pydantic import ValidationError
-
-from stepfold.cli import config, kafka, log, runs, services, topics, triggers
-from stepfold.cli.bench import bench
-from stepfold.cli.demo import demo
-from stepfold.cli.exits import INTERRUPT, TIMEOUT, exit_code_of
-from stepfold.core.errors import StepfoldError
-
-app = typer.Typer(
-    name="stepfold",
-    help="Durable workflows for AI agents, event-sourced on Kafka.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-app.command("demo")(demo)
-app.command("bench")(bench)
-app.add_typer(kafka.app, name="kafka")
-app.add_typer(topics.app, name="topics")
-app.command("worker")(services.worker)
-app.add_typer(services.projections, name="projections")
-app.command("send")(triggers.send)
-app.command("start")(triggers.start)
-app.command("signal")(triggers.signal)
-app.add_typer(runs.app, name="runs")
-app.add_typer(log.app, name="log")
-app.add_typer(config.app, name="config")
+from stepfold.cli.exits import INTERRUPT
 
 
 def main() -> None:
-    """The entry of the `stepfold` command."""
+    """Run the command that the arguments name, and exit."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _leave)
+    from stepfold.cli.commands import run
+
+    signal.signal(signal.SIGINT, before)
     try:
-        app()
-    except StepfoldError as error:
-        typer.echo(f"stepfold: {error}", err=True)
-        sys.exit(exit_code_of(error))
-    except TimeoutError as error:
-        typer.echo(f"stepfold: timed out {error}", err=True)
-        sys.exit(TIMEOUT)
-    except (ValueError, ValidationError) as error:
-        typer.echo(f"stepfold: {error}", err=True)
-        sys.exit(2)
+        code = run()
     except KeyboardInterrupt:
-        sys.exit(INTERRUPT)
+        code = INTERRUPT
+    # Nothing that a library still does while Python ends is worth a traceback.
+    signal.signal(signal.SIGINT, before if before is signal.SIG_IGN else _leave)
+    sys.exit(code)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    os._exit(INTERRUPT)

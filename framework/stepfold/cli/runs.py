@@ -10,10 +10,15 @@ import typer
 
 from stepfold.cli.connection import Address, AsJson, Servers, api_of
 from stepfold.cli.exits import FAILED
+from stepfold.cli.missing import GroupWithMissing
 from stepfold.cli.output import say, show
 from stepfold.cli.triggers import with_client
 
-app = typer.Typer(help="Runs: lists, traces, events, and requests to them.", no_args_is_help=True)
+app = typer.Typer(
+    cls=GroupWithMissing,
+    help="Runs: lists, traces, events, and requests to them.",
+    no_args_is_help=True,
+)
 
 RunId = Annotated[str, typer.Argument(metavar="RUN")]
 Reason = Annotated[str, typer.Option(help="Is recorded.")]

@@ -10,7 +10,7 @@ import typer
 from stepfold.cli.connection import AsJson, Servers, kafka_of
 from stepfold.cli.exits import CONFLICT
 from stepfold.cli.output import say, show
-from stepfold.core.errors import ConflictError, KafkaError
+from stepfold.core.errors import KafkaError
 from stepfold_topics.catalog import PARTITIONS_DEFAULT, REPLICATION_DEFAULT, TopicPlan, topics_of
 
 if TYPE_CHECKING:
@@ -32,15 +32,10 @@ def apply(
     as_json: AsJson = False,
 ) -> None:
     """Create or alter an app's topics. Example: stepfold topics apply research"""
-    from stepfold_topics import errors, provision
+    from stepfold_topics import provision
 
-    try:
-        admin, plans = _plans(name, partitions, replication, bootstrap_servers)
-        done = provision.apply(admin, plans)
-    except errors.RekeyError as error:
-        raise ConflictError(str(error)) from error
-    except errors.TopicError as error:
-        raise KafkaError(str(error)) from error
+    admin, plans = _plans(name, partitions, replication, bootstrap_servers)
+    done = provision.apply(admin, plans)
     show([str(d) for d in done], "\n".join(map(str, done)) or "nothing to do", as_json=as_json)
 
 
@@ -53,13 +48,10 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """What apply would do; exits with 6 if anything. Example: stepfold topics diff research"""
-    from stepfold_topics import errors, provision
+    from stepfold_topics import provision
 
-    try:
-        admin, plans = _plans(name, partitions, replication, bootstrap_servers)
-        found = provision.compare(admin, plans)
-    except errors.TopicError as error:
-        raise KafkaError(str(error)) from error
+    admin, plans = _plans(name, partitions, replication, bootstrap_servers)
+    found = provision.compare(admin, plans)
     show([str(d) for d in found], "\n".join(map(str, found)) or "no difference", as_json=as_json)
     if found:
         raise typer.Exit(CONFLICT)

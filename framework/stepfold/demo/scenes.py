@@ -8,23 +8,29 @@ the steps themselves left a line each time they were called.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from confluent_kafka.admin import AdminClient
+
 from stepfold.client.client import Client
-from stepfold.core.errors import ConfigurationError, StepfoldError
+from stepfold.core.errors import ConfigurationError, ConflictError, StepfoldError
 from stepfold.core.ids import parse_run_id
 from stepfold.demo.agent import TALLY_VARIABLE
 from stepfold.engine.supervisor import Supervisor
+from stepfold.journal.settings import admin_config
 from stepfold.sdk.event import Event
+from stepfold_topics.catalog import topics_of
+from stepfold_topics.provision import apply
 
 APP = "demo"
 TARGET = "stepfold.demo.agent:app"
@@ -64,6 +70,26 @@ class Stage:
     get: Callable[..., dict[str, Any]]
     post: Callable[..., dict[str, Any]]
     say: Say
+
+
+@contextmanager
+def alone_in(folder: Path) -> Generator[None]:
+    """Raises ConflictError while another demo uses this folder: it would get our run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "demo.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConflictError(
+                f"another demo is running in {folder}; end it, or name another --state-dir"
+            ) from None
+        yield
+
+
+def make_topics(servers: str, config: dict[str, str]) -> None:
+    """Blocks. Raises the errors of stepfold_topics."""
+    admin = AdminClient(admin_config(servers, config))
+    apply(admin, topics_of(APP, partitions=PARTITIONS, replication=1))
 
 
 async def play(stage: Stage) -> DemoResult:
