@@ -12,8 +12,8 @@ from typing import Any
 
 import confluent_kafka
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka import KafkaError as KafkaCode
-from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from stepfold.core.errors import ConfigurationError, KafkaError
@@ -173,6 +173,19 @@ class TestClients:
             assert "closed" in str(reports[0].error)
 
         asyncio.run(claim())
+
+    @on_loop
+    async def test_an_offset_that_a_tool_has_set_is_no_checkpoint(self, world: World) -> None:
+        assert isinstance(world, KafkaWorld)
+        tool = Consumer({"bootstrap.servers": world.servers, "group.id": group_of(world.app)})
+        tool.commit(offsets=[TopicPartition(world.history, 0, 41)], asynchronous=False)
+        tool.close()
+        alone = Candidate()
+        membership = world.journal("a").membership(world.app)
+        membership.start(alone)
+        await until(lambda: len(alone.partitions) == PARTITIONS)
+
+        assert await membership.checkpoint(0) is None
 
     def test_a_member_whose_loop_stands_still_ends_its_process(
         self, kafka_bootstrap: str, new_app: Callable[[int], str]

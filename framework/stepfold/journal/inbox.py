@@ -118,7 +118,8 @@ class KafkaMembership:
         self._commit_soon(TopicPartition(self._topic, partition, inbox_offset))
 
     def note_checkpoint(self, partition: int, history_offset: int) -> None:
-        self._commit_soon(TopicPartition(self._history, partition, history_offset))
+        note = _note_of(history_offset)
+        self._commit_soon(TopicPartition(self._history, partition, history_offset, note))
 
     async def checkpoint(self, partition: int) -> int | None:
         answer: asyncio.Future[int | None] = self._loop.create_future()
@@ -145,7 +146,8 @@ class KafkaMembership:
             (present,) = self._consumer.committed([place], timeout=LEASE_TIMEOUT_S)
         except (KafkaException, RuntimeError):
             return None
-        return present.offset if present.error is None and present.offset >= 0 else None
+        is_mark = present.error is None and present.metadata == _note_of(present.offset)
+        return present.offset if is_mark else None
 
     async def close(self, leave: bool = False) -> None:
         """A static member keeps its place, for its return within the session timeout.
@@ -312,3 +314,8 @@ def _assign_paused(consumer: Consumer, places: list[TopicPartition]) -> None:
 
 def _lease_of(error: Any) -> Lease:
     return Lease.LOST if error.code() in LOST else Lease.UNKNOWN
+
+
+def _note_of(mark: int) -> str:
+    """What is kept beside a checkpoint's mark, so that no other offset is taken for one."""
+    return f"mark {mark}"
