@@ -11,21 +11,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
 from stepfold.core import events as e
 from stepfold.core.errors import CodecError
-from stepfold.core.ids import NO_EPOCH, Epoch
+from stepfold.core.ids import Epoch
 from stepfold.core.shard import Shard, Verdict, begin_at, evolve
+from stepfold.engine.claiming import append_claim, new_claim
 from stepfold.engine.guard import Guard
 from stepfold.engine.intake import Intake
 from stepfold.engine.leader import Leader
 from stepfold.engine.surroundings import Surroundings
-from stepfold.journal.codec import decode_event, encode_event, event_headers
+from stepfold.journal.codec import decode_event
 from stepfold.journal.port import (
     Appender,
     AppTopics,
@@ -33,7 +32,6 @@ from stepfold.journal.port import (
     Lease,
     Membership,
     Reader,
-    Report,
     ShardId,
 )
 from stepfold.journal.writer import HistoryWriter
@@ -45,7 +43,6 @@ LEASE_RETRY_S = 0.2
 LEASE_TRIES_MAX = 25
 CLAIM_BACKOFF_MIN_S = 0.2
 CLAIM_BACKOFF_MAX_S = 5.0
-CLAIM_REPORT_TIMEOUT_S = 30.0
 FOLD_SLICE_RECORDS = 2_000
 """Records folded before the loop gets its turn."""
 PROOF_TIMEOUT_S = 2.0
@@ -92,6 +89,8 @@ class ShardOwner:
         self._batches: asyncio.Queue[Batch] = asyncio.Queue()
         self._shard = Shard()
         self._position = 0
+        self._nonce = -1
+        self._is_claim_folded = False
         self._uncertain: asyncio.Future[str] | None = None
         self._intakes: list[Intake] = []
 
@@ -204,6 +203,8 @@ class ShardOwner:
 
     def _fold(self, offset: int, value: bytes) -> None:
         recorded = decode_event(value, offset)
+        event = recorded.event
+        self._is_claim_folded |= isinstance(event, e.Claimed) and event.nonce == self._nonce
         if offset > 0 and self._shard.chain.last_offset < 0:
             begin_at(self._shard, recorded)
         verdict = self._shard.chain.judge(recorded)
@@ -239,48 +240,23 @@ class ShardOwner:
 
     async def _claim(self) -> Epoch | None:
         """Append a claim and fold up to it; None when it turned out void."""
-        chain = self._shard.chain
-        nonce = self._around.dice.getrandbits(63)
-        claim = e.Claimed(
-            prev_epoch_offset=chain.epoch.offset,
-            prev_epoch_nonce=chain.epoch.nonce,
-            nonce=nonce,
-            worker_id=self._around.worker_id,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            build=self._build,
-            fold_version=e.FOLD_VERSION,
-            closes_last_seq=chain.next_seq - 1,
-            closes_last_offset=chain.last_offset,
-            unsafe=self._log.topics.unsafe,
+        topics, chain = self._log.topics, self._shard.chain
+        claim = new_claim(chain, self._around, build=self._build, unsafe=topics.unsafe)
+        self._nonce, self._is_claim_folded = claim.nonce, False
+        report = await append_claim(
+            self._log.appender,
+            topics.history.name,
+            self.shard_id.partition,
+            claim,
+            self._around,
         )
-        report = await self._append_claim(claim)
         if report.offset is None:
             return None
-        offset = report.offset
-        await self._fold_until(lambda _: self._position > offset)
-        epoch = Epoch(offset, nonce)
-        return epoch if self._shard.chain.epoch == epoch else None
-
-    async def _append_claim(self, claim: e.Claimed) -> Report:
-        reported: asyncio.Future[Report] = self._loop.create_future()
-
-        def report(answer: Report) -> None:
-            if not reported.done():
-                reported.set_result(answer)
-
-        self._log.appender.append(
-            self._log.topics.history.name,
-            self.shard_id.partition,
-            b"",
-            encode_event(claim, epoch=NO_EPOCH, seq=-1, at=self._around.clock.now_ms()),
-            event_headers(claim, NO_EPOCH, -1),
-            report,
-        )
-        try:
-            return await asyncio.wait_for(reported, CLAIM_REPORT_TIMEOUT_S)
-        except TimeoutError:
-            return Report(None, 0, "no report in time")
+        # Where it landed only the log knows for sure. A report may name another place, and
+        # one that nobody ever writes to would be waited for without end.
+        await self._fold_until(lambda _: self._is_claim_folded)
+        epoch = self._shard.chain.epoch
+        return epoch if epoch.nonce == claim.nonce else None
 
     # Leading
 

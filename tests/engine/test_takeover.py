@@ -1,0 +1,100 @@
+"""What a new owner does with a history that another process left behind at a bad moment."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from stepfold.core import events as e
+from stepfold.core.ids import NO_EPOCH, Epoch, Position
+from stepfold.journal.codec import encode_event, event_headers
+from stepfold.journal.memory import MemoryAppender
+from stepfold.journal.port import Headers, Report, ReportSink
+from tests.engine.stage import Stage, nothing, play
+
+AHEAD_S = 300.0
+EPOCH = Epoch(0, 4711)
+
+
+def leave(there: Stage, *events: e.Event) -> None:
+    """Write what an owner had written before it was killed."""
+    topics = there.topics
+    opened = e.ShardOpened(
+        app=there.app.name,
+        history_topic_id=topics.history.topic_id,
+        inbox_topic_id=topics.inbox.topic_id,
+        control_topic_id=topics.control.topic_id,
+        partitions=1,
+        fold_version=e.FOLD_VERSION,
+        created_by="dead",
+    )
+    claim = e.Claimed(
+        prev_epoch_offset=NO_EPOCH.offset,
+        prev_epoch_nonce=NO_EPOCH.nonce,
+        nonce=EPOCH.nonce,
+        worker_id="dead",
+        host="",
+        pid=0,
+        build="",
+        fold_version=e.FOLD_VERSION,
+        closes_last_seq=-1,
+        closes_last_offset=-1,
+        unsafe=False,
+    )
+    at = int(time.time() * 1_000)
+    write(there, claim, encode_event(claim, epoch=NO_EPOCH, seq=-1, at=at))
+    for seq, event in enumerate((opened, *events)):
+        write(there, event, encode_event(event, epoch=EPOCH, seq=seq, at=at))
+
+
+def write(there: Stage, event: e.Event, value: bytes) -> None:
+    headers = event_headers(event, EPOCH, 0)
+    there.cluster.append(there.topics.history.name, 0, b"", value, headers)
+
+
+def accepted(there: Stage, offset: int, workflow: str, deadline: int = 0) -> e.RunAccepted:
+    """The acceptance of the trigger at this offset of the inbox."""
+    run_id = there.run_id(there.cluster.records(there.topics.inbox.name, 0)[offset])
+    return e.RunAccepted(
+        source=Position(there.topics.inbox.topic_id, 0, offset, 0),
+        run_id=run_id,
+        app=there.app.name,
+        event_name="",
+        event_id="",
+        payload=b"1",
+        payload_encoding="json",
+        key_id="",
+        runs=(e.RunStart(run_id, workflow, "", "", "", deadline),),
+    )
+
+
+class LyingAppender(MemoryAppender):
+    """Reports a claim at an offset that it has not: librdkafka does, in a batch with others."""
+
+    def append(
+        self,
+        topic: str,
+        partition: int,
+        key: bytes,
+        value: bytes,
+        headers: Headers,
+        on_report: ReportSink,
+    ) -> None:
+        def lie(report: Report) -> None:
+            on_report(report._replace(offset=(report.offset or 0) + 2))
+
+        is_claim = ("sf-kind", b"Claimed") in headers
+        sink = lie if is_claim else on_report
+        super().append(topic, partition, key, value, headers, sink)
+
+
+def test_a_claim_reported_at_a_wrong_offset_is_found_in_the_log() -> None:
+    async def scene(there: Stage) -> None:
+        member = there.join()
+        member.journal.appender = LyingAppender(there.cluster, asyncio.get_running_loop())
+
+        await there.first(e.ShardOpened)
+
+        assert len(there.of(e.Claimed)) == 1
+
+    play(nothing, scene, join=False)
