@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
+from stepfold import App, step
 from stepfold.core import events as e
 from stepfold.core.ids import NO_EPOCH, Epoch, Position
+from stepfold.engine.clock import BrokerClock
 from stepfold.journal.codec import encode_event, event_headers
 from stepfold.journal.memory import MemoryAppender
 from stepfold.journal.port import Headers, Report, ReportSink
@@ -98,3 +101,26 @@ def test_a_claim_reported_at_a_wrong_offset_is_found_in_the_log() -> None:
         assert len(there.of(e.Claimed)) == 1
 
     play(nothing, scene, join=False)
+
+
+def test_a_clock_that_is_ahead_fires_no_timer_of_a_shard_taken_over() -> None:
+    def naps(app: App) -> None:
+        @app.workflow
+        async def naps() -> None:  # pyright: ignore[reportUnusedFunction]
+            await step.sleep("nap", "1m")
+
+    async def scene(there: Stage) -> None:
+        run = there.start("naps")
+        await there.first(e.TimerSet, run)
+        await there.members[0].kill()
+
+        member = there.join("successor")
+        clock = BrokerClock(asyncio.get_running_loop(), lambda: time.time() + AHEAD_S)
+        member.worker.around = replace(member.worker.around, clock=clock)
+        fresh = there.start("beside", 1)
+        there.signal(fresh, "go", 2)
+        await there.end_of(fresh)
+
+        assert there.of(e.TimerFired) == []
+
+    play(naps, scene)

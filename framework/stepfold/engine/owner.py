@@ -252,6 +252,9 @@ class ShardOwner:
         )
         if report.offset is None:
             return None
+        # Before anything is decided here: this machine's clock may be minutes off, and all
+        # timers that seem to be due by it would fire.
+        self._around.clock.observe(report.timestamp)
         # Where it landed only the log knows for sure. A report may name another place, and
         # one that nobody ever writes to would be waited for without end.
         await self._fold_until(lambda _: self._is_claim_folded)
