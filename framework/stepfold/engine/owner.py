@@ -264,6 +264,8 @@ class ShardOwner:
     # Leading
 
     def _start_leading_then(self, epoch: Epoch, started: asyncio.Future[None]) -> None:
+        if started.cancelled():
+            return  # the shard was lost or revoked before it was this callback's turn
         try:
             self._start_leading(epoch)
         except Exception as error:  # noqa: BLE001 - whoever awaits it raises it
