@@ -124,3 +124,35 @@ def test_a_clock_that_is_ahead_fires_no_timer_of_a_shard_taken_over() -> None:
         assert there.of(e.TimerFired) == []
 
     play(naps, scene)
+
+
+def test_an_early_signal_of_the_wrong_type_is_refused_by_the_new_owner_as_well() -> None:
+    def waits(app: App) -> None:
+        @app.workflow
+        async def waits(_: int) -> int | None:  # pyright: ignore[reportUnusedFunction]
+            return await step.wait_for_signal("answer", int)
+
+    async def scene(there: Stage) -> None:
+        run = there.start("waits")
+        early = e.SignalBuffered(
+            source=Position(there.topics.control.topic_id, 0, 0, 0),
+            run_id=run,
+            signal_id="early",
+            name="answer",
+            payload=b'"no number"',
+            payload_encoding="json",
+            key_id="",
+            ttl_at=0,
+        )
+        opened = e.WaitOpened(
+            run_id=run, wait_id="answer", kind="signal", name="answer", expires_at=0
+        )
+        there.put_control(b"the early signal")
+        leave(there, accepted(there, 0, "beside"), accepted(there, 1, "waits"), early, opened)
+        there.join()
+        await there.first(e.SignalExpired, run)
+        there.signal(run, "answer", 42)
+
+        assert await there.result_of(run) == 42
+
+    play(waits, scene, join=False)

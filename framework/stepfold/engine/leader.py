@@ -210,7 +210,9 @@ class Leader:
             if run.deadline:
                 self._wakes.add(run.deadline, run.run_id)
             return
-        deliver_buffered(self.history, live)
+        # Not before the code has caught up: until then nobody knows what a wait takes.
+        if not live.is_behind:
+            deliver_buffered(self.history, live)
         while live.is_behind:
             wanted = live.catch_up()
             self._ask(live, wanted)
