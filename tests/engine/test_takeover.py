@@ -8,7 +8,11 @@ from dataclasses import replace
 
 from stepfold import App, step
 from stepfold.core import events as e
-from stepfold.core.ids import NO_EPOCH, Epoch, Position
+from stepfold.core.children import request_child
+from stepfold.core.decide import NO_POSITION
+from stepfold.core.ids import NO_EPOCH, Epoch, Position, short_topic_id
+from stepfold.core.run import accepted as run_state_of
+from stepfold.core.shard import Shard
 from stepfold.engine.clock import BrokerClock
 from stepfold.journal.codec import encode_event, event_headers
 from stepfold.journal.memory import MemoryAppender
@@ -156,3 +160,46 @@ def test_an_early_signal_of_the_wrong_type_is_refused_by_the_new_owner_as_well()
         assert await there.result_of(run) == 42
 
     play(waits, scene, join=False)
+
+
+def test_a_child_that_was_given_up_is_not_started_again() -> None:
+    def delegates(app: App) -> None:
+        @app.workflow(timeout="1h")
+        async def delegates(_: int) -> None:  # pyright: ignore[reportUnusedFunction]
+            await step.invoke("delegate", "beside", 1)
+
+    async def scene(there: Stage) -> None:
+        run = there.start("delegates")
+        started = accepted(there, 1, "delegates", int(time.time() * 1_000) + 100)
+        requested = request_child(
+            Shard(),
+            run_state_of(started, started.runs[0], 0),
+            "delegate",
+            shard_name=f"{there.app.name}/0",
+            app=there.app.name,
+            workflow="beside",
+            payload=b"1",
+            topic=short_topic_id(there.topics.inbox.topic_id),
+            partitions=1,
+            is_awaited=True,
+            expires_at=0,
+        )
+        given_up = e.ChildResolved(
+            source=NO_POSITION,
+            run_id=run,
+            step="delegate",
+            outcome="abandoned",
+            payload=b"",
+            payload_encoding="none",
+            key_id="",
+            error_type="",
+            error_message="",
+        )
+        leave(there, accepted(there, 0, "beside"), started, requested, given_up)
+        there.join()
+        failure = await there.failure_of(run)
+
+        assert failure.error_type == "RunTimeout"
+        assert len(there.of(e.ChildRequested)) == 1
+
+    play(delegates, scene, join=False)
