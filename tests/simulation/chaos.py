@@ -30,14 +30,24 @@ STALE_LOOP_US = 20_000_000
 
 
 class Chaos:
+    """marks: from where a fold of a shard may begin; what is before may be deleted."""
+
     def __init__(
-        self, cluster: SimCluster, fleet: Fleet, dice: random.Random, *, app: str, deadly: bool
+        self,
+        cluster: SimCluster,
+        fleet: Fleet,
+        dice: random.Random,
+        *,
+        app: str,
+        marks: Callable[[int], int],
+        is_quiet: bool,
     ) -> None:
         self._cluster = cluster
         self._universe = cluster.universe
         self._fleet = fleet
         self._dice = dice
         self._app = app
+        self._marks = marks
         self._interval_s = dice.choice(INTERVALS_S)
         self._is_over = False
         self._armed: tuple[bytes, str, int] | None = None
@@ -53,8 +63,9 @@ class Chaos:
             self._move_partition,
             self._stop,
             self._usurp,
+            self._trim,
         ]
-        self._kinds = [kind for kind in kinds if deadly and dice.random() < KIND_SHARE]
+        self._kinds = [kind for kind in kinds if not is_quiet and dice.random() < KIND_SHARE]
         cluster.on_landing(self._landed)
 
     def begin(self) -> None:
@@ -180,3 +191,13 @@ class Chaos:
         member = self._dice.choice(self._fleet.members)
         self._cluster.stage.fault("group", "moves", partition, member)
         group.pin(partition, member)
+
+    def _trim(self) -> None:
+        """The history is deleted up to a checkpoint's mark, as far as that is allowed."""
+        topic = self._cluster.topics(self._app).history
+        partition = self._dice.randrange(topic.partitions)
+        log = self._cluster.log(topic.name, partition)
+        mark = self._marks(partition)
+        if log is not None and mark > log.low:
+            self._cluster.stage.fault("broker", "trims", topic.name, partition, mark)
+            self._cluster.delete_records(log, mark)

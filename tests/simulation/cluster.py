@@ -141,3 +141,11 @@ class SimCluster:
         log.leader_epoch += 1
         log.wake()
         return lost
+
+    def delete_records(self, log: SimLog, before: int) -> None:
+        count = min(before, log.end) - log.low
+        if count > 0:
+            del log.records[:count]
+            del log.landed_us[:count]
+            log.low += count
+            log.wake()

@@ -12,6 +12,7 @@ from tests.simulation.workflows import APP
 
 RESTART_US_MAX = 2_000_000
 SKEWS_MS = ((0, 0), (0, 0), (-200, 200), (-300_000, 300_000))
+EVENTS_BETWEEN = (12, 30, 100, 100_000)
 SESSIONS_US = (3_000_000, 10_000_000)
 
 
@@ -27,6 +28,7 @@ class Fleet:
         self._dice = dice
         self._skew = dice.choice(SKEWS_MS)
         self._session_us = dice.choice(SESSIONS_US)
+        self._events_between = dice.choice(EVENTS_BETWEEN)
         self._incarnations = dict.fromkeys(self.members, 0)
         self._is_calm = False
 
@@ -53,6 +55,7 @@ class Fleet:
             dice=random.Random(self._dice.getrandbits(64)),
             clock_skew_ms=self._dice.randint(*self._skew),
             session_us=self._session_us,
+            events_between_checkpoints=self._events_between,
             on_end=self._ended,
         )
         self.processes.append(process)

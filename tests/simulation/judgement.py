@@ -14,6 +14,12 @@ from typing import Any, cast
 from tests.simulation.plans import Node, digest
 
 
+FAILURES = frozenset({"RuntimeError", "Fatal", "RetryAfter", "StepTimeout"}) | frozenset(
+    {"StepFailed", "RunCancelled", "TimeoutError"}
+)
+"""What the steps of a plan fail with, and then its child runs."""
+
+
 class NotAllowedError(Exception):
     """The plan does not lead to the result."""
 
@@ -69,7 +75,7 @@ class Judge:
             return
         tag, error_type, undone = _list(result, 3)
         _expect(tag, "undone")
-        if error_type not in ("RuntimeError", "Fatal", "RetryAfter", "StepTimeout"):
+        if error_type not in FAILURES:
             raise NotAllowedError(f"no step of the plan fails with {error_type}")
         self.walk(node["undo"], undone, digest(seen, error_type))
 
@@ -91,6 +97,15 @@ class Judge:
                 self._signal(node, result)
             case "same":
                 _expect(result, ["same"])
+            case "child":
+                tag, value = _list(result, 2)
+                _expect(tag, "child")
+                Judge().walk(node["plan"], value, "")
+            case "start" | "tell":
+                tag, value = _list(result, 2)
+                _expect(tag, "started" if node["do"] == "start" else "told")
+                if node.get("id") and value != node["id"]:
+                    raise NotAllowedError(f"event {node['id']} was sent as {value}")
             case _:
                 raise NotAllowedError("the plan fails here, and the run went on")
 

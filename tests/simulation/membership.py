@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
+from typing import Any
 
 from stepfold.journal.memory_group import MemoryGroup, MemoryMembership
 from stepfold.journal.port import Lease, MembershipListener
@@ -69,14 +70,10 @@ class SimMembership(MemoryMembership):
             return Lease.LOST
         answer: asyncio.Future[Lease] = self._loop.create_future()
 
-        def give(lease: Lease) -> None:
-            if not answer.done():
-                answer.set_result(lease)
-
         def ask() -> None:
             if not self._cannot_hear():
                 lease = self._lease_of(partition, inbox_offset)
-                self._after_trip(lambda: self._loop.call_soon(give, lease))
+                self._after_trip(lambda: self._loop.call_soon(_give, answer, lease))
 
         self._after_trip(ask)
         try:
@@ -87,6 +84,24 @@ class SimMembership(MemoryMembership):
 
     def commit(self, partition: int, inbox_offset: int) -> None:
         self._after_trip(lambda: self._commit_now(partition, inbox_offset))
+
+    async def checkpoint(self, partition: int) -> int | None:
+        """A hint may be old, or of another time altogether: whoever uses it has to see."""
+        answer: asyncio.Future[int | None] = self._loop.create_future()
+        storm = self._cluster.storm
+        hint = None if self._cannot_hear() else self.group.checkpoints.get(partition)
+        if hint is not None and storm.strikes(storm.weather.wrong_hint):
+            self._cluster.stage.fault(self._link.name, "wrong_hint")
+            hint = storm.dice.randrange(2 * hint + 2)
+        self._after_trip(lambda: self._loop.call_soon(_give, answer, hint))
+        return await answer
+
+    def note_checkpoint(self, partition: int, history_offset: int) -> None:
+        def note() -> None:
+            if self.is_member and not self._cannot_hear():
+                self.group.checkpoints[partition] = history_offset
+
+        self._after_trip(note)
 
     async def close(self, leave: bool = False) -> None:
         """A static member says nothing when it goes, unless it is to leave."""
@@ -231,3 +246,8 @@ class SimMembership(MemoryMembership):
 
     def _after_trip(self, call: Callable[[], None]) -> None:
         self._universe.after(self._cluster.storm.latency_us(), call)
+
+
+def _give(answer: asyncio.Future[Any], value: object) -> None:
+    if not answer.done():
+        answer.set_result(value)

@@ -19,7 +19,8 @@ Node: TypeAlias = dict[str, Any]
 
 STEP_NAMES = ("plan", "search", "read", "rank", "send")
 SIGNAL_NAMES = ("approval", "answer")
-LEAVES_MAX = 7
+LEAVES_MAX = 8
+CHILD_LEAVES_MAX = 2
 DEPTH_MAX = 4
 DURATIONS_MS = (0, 0, 1, 20, 150, 150, 900, 2_500)
 PAUSES_MS = (1, 50, 400, 2_000, 5_000)
@@ -43,7 +44,7 @@ def digest(seen: str, value: object) -> str:
 
 
 def nodes(node: Node) -> Iterator[Node]:
-    """The node and all below it; the body of a loop once for each turn."""
+    """The node and all below it that is done in the same run; a loop's body for each turn."""
     yield node
     below = node.get("of", ())
     children: list[Node] = [below] if isinstance(below, dict) else list(below)
@@ -55,8 +56,7 @@ def nodes(node: Node) -> Iterator[Node]:
 
 
 def _node(dice: random.Random, budget: list[int], depth: int, deadly: bool) -> Node:
-    names, weights = zip(*KINDS, strict=True)
-    kind = dice.choices(names, weights)[0] if depth < DEPTH_MAX else "step"
+    kind = dice.choices(_NAMES, _WEIGHTS)[0] if depth < DEPTH_MAX else "step"
     if kind in _LEAVES:
         budget[0] -= 1
         return _LEAVES[kind](dice, deadly)
@@ -122,12 +122,40 @@ def _same(dice: random.Random, deadly: bool) -> Node:
     return {"do": "same", "name": "echo"}
 
 
+def _child(dice: random.Random, deadly: bool) -> Node:
+    return {
+        "do": "child",
+        "name": "delegate",
+        "plan": _child_plan(dice, deadly),
+        "ms": dice.choice((0, 0, 0, 300, 3_000)),
+    }
+
+
+def _start(dice: random.Random, deadly: bool) -> Node:
+    return {"do": "start", "name": "launch", "plan": _child_plan(dice, deadly)}
+
+
+def _tell(dice: random.Random, deadly: bool) -> Node:
+    event_id = dice.choice(("", "", "told-1"))
+    return {"do": "tell", "name": "tell", "id": event_id, "plan": _child_plan(dice, deadly)}
+
+
+def _child_plan(dice: random.Random, deadly: bool) -> Node:
+    """Without children of its own, or there would be no end of them."""
+    kinds = [_step, _step, _sleep, _signal]
+    count = dice.randint(1, CHILD_LEAVES_MAX)
+    return {"do": "seq", "of": [dice.choice(kinds)(dice, deadly) for _ in range(count)]}
+
+
 _LEAVES: dict[str, Callable[[random.Random, bool], Node]] = {
     "step": _step,
     "sleep": _sleep,
     "timer": _timer,
     "signal": _signal,
     "same": _same,
+    "child": _child,
+    "start": _start,
+    "tell": _tell,
 }
 KINDS: tuple[tuple[str, int], ...] = (
     ("step", 10),
@@ -135,6 +163,9 @@ KINDS: tuple[tuple[str, int], ...] = (
     ("timer", 1),
     ("signal", 3),
     ("same", 1),
+    ("child", 2),
+    ("start", 1),
+    ("tell", 1),
     ("seq", 1),
     ("loop", 1),
     ("gather", 2),
@@ -144,3 +175,4 @@ KINDS: tuple[tuple[str, int], ...] = (
     ("within", 1),
 )
 """Kinds of nodes and how often each is drawn."""
+_NAMES, _WEIGHTS = zip(*KINDS, strict=True)

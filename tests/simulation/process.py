@@ -37,6 +37,7 @@ class SimProcess:
         dice: random.Random,
         clock_skew_ms: int,
         session_us: int,
+        events_between_checkpoints: int,
         on_end: Callable[[SimProcess], None],
     ) -> None:
         self.member = member
@@ -53,6 +54,7 @@ class SimProcess:
         self._dice = dice
         self._clock_skew_ms = clock_skew_ms
         self._session_us = session_us
+        self._events_between_checkpoints = events_between_checkpoints
         self._on_end = on_end
         self._stopping: asyncio.Event | None = None
         self._looks = 0
@@ -106,25 +108,16 @@ class SimProcess:
         found: dict[int, tuple[Shard, int]] = {}
         if self.worker is None or not self.is_alive:
             return found
-        # What no public name shows: the state that a leader decides by.
-        for member in self.worker._members:  # pyright: ignore[reportPrivateUsage]
-            for partition, owned in member.owned.items():
-                leader = owned.owner.leader
-                if leader is not None and leader.writer.is_certain and not leader.writer.unproven:
-                    writer = leader.writer
-                    found[partition] = (leader.shard, writer.epoch.offset + writer.next_seq)
+        for owner in self.worker.owners():
+            leader = owner.leader
+            if leader is not None and leader.writer.is_certain and not leader.writer.unproven:
+                found[owner.shard_id.partition] = (leader.shard, leader.writer.last_offset)
         return found
 
-    def faults(self) -> list[str]:
+    def shard_faults(self) -> list[str]:
         """What a shard of this process says that a person has to look at."""
-        if self.worker is None:
-            return []
-        return [
-            owned.owner.fault
-            for member in self.worker._members  # pyright: ignore[reportPrivateUsage]
-            for owned in member.owned.values()
-            if owned.owner.fault is not None
-        ]
+        owners = [] if self.worker is None else self.worker.owners()
+        return [owner.fault for owner in owners if owner.fault is not None]
 
     def _boot(self) -> None:
         self._stopping = asyncio.Event()
@@ -133,6 +126,7 @@ class SimProcess:
             [self._app],
             worker_id=self.name,
             clock=BrokerClock(self.loop, self._wall_s),
+            events_between_checkpoints=self._events_between_checkpoints,
             dice=self._dice,
         )
         run = self.worker.run(ready=self._is_ready, stopping=self._stopping)

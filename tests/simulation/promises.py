@@ -9,7 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from tests.simulation import promises_intake, promises_runs, promises_signals, promises_steps
+from tests.simulation import (
+    promises_intake,
+    promises_outbox,
+    promises_runs,
+    promises_signals,
+    promises_steps,
+)
 from tests.simulation.evidence import Evidence
 
 Check = Callable[[Evidence], Iterator[str]]
@@ -27,6 +33,9 @@ CHECKS: tuple[Check, ...] = (
     promises_runs.time_is_not_ahead,
     promises_runs.timers_are_set_and_fired_once,
     promises_runs.cancelled_runs_end_cancelled,
+    promises_outbox.deliveries_arrive_once_and_in_order,
+    promises_outbox.children_are_what_their_parents_saw,
+    promises_outbox.events_of_runs_come_from_counting_ones,
     promises_signals.signals_are_delivered_once_and_not_lost,
 )
 

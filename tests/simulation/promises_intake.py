@@ -40,17 +40,17 @@ def _in_order(evidence: Evidence, story: ShardStory, source: TopicFacts) -> Iter
 
 
 def triggers_become_their_runs(evidence: Evidence) -> Iterator[str]:
-    sent = _by_place(evidence)
+    sent = evidence.triggers()
     inbox = evidence.topics.inbox
     for story in evidence.stories:
         first_of: dict[str, str] = {}
         for offset, entry in _taken(story, inbox):
             record = sent[inbox.name, story.partition, offset]
             yield from _fits(evidence, record, entry, first_of)
-        unwanted = {offset for offset, _ in _taken(story, inbox)}
+        wanted = {offset for offset, _ in _taken(story, inbox)}
         for offset in range(len(evidence.records(inbox.name, story.partition))):
             record = sent[inbox.name, story.partition, offset]
-            if record.sort is not Sort.UNWANTED and offset not in unwanted:
+            if record.sort is not Sort.UNWANTED and offset not in wanted:
                 yield f"{record.sort.value} at {inbox.name}/{story.partition}@{offset} became nothing"
 
 
@@ -95,12 +95,12 @@ def _in_dlq(evidence: Evidence, sent: Sent, entry: Entry, place: str) -> Iterato
 
 
 def garbage_on_control_is_copied(evidence: Evidence) -> Iterator[str]:
-    sent = _by_place(evidence)
+    sent = evidence.sent_by_clients()
     control = evidence.topics.control
     for story in evidence.stories:
         for offset, entry in _taken(story, control):
-            record = sent[control.name, story.partition, offset]
-            if record.sort is Sort.GARBAGE:
+            record = sent.get((control.name, story.partition, offset))
+            if record is not None and record.sort is Sort.GARBAGE:
                 yield from _in_dlq(evidence, record, entry, f"control {offset}")
 
 
@@ -126,11 +126,3 @@ def _taken(
         if taken is not None and taken.topic_id == source.topic_id:
             if ranges or not isinstance(entry.event, e.IntakeUnmatched):
                 yield taken.offset, entry
-
-
-def _by_place(evidence: Evidence) -> dict[tuple[str, int, int], Sent]:
-    return {
-        (sent.topic, sent.partition, offset): sent
-        for sent in evidence.stage.sent
-        for offset in sent.offsets
-    }

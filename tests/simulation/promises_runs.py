@@ -59,12 +59,7 @@ def _failure(run: RunStory, failed: e.RunFailed) -> Iterator[str]:
     assert run.ending is not None
     match failed.error_type:
         case "StepFailed":
-            gave_up = any(
-                isinstance(entry.event, e.AttemptFailed | e.AttemptTimedOut)
-                and entry.event.next_at == 0
-                for entry in run.entries
-            )
-            if not gave_up:
+            if not any(_is_final_failure(entry.event) for entry in run.entries):
                 yield "failed by a step, and none of its steps failed for good"
         case "PlannedError":
             if not any(node["do"] == "fail" for node in nodes(run.order["plan"])):
@@ -75,6 +70,16 @@ def _failure(run: RunStory, failed: e.RunFailed) -> Iterator[str]:
                 yield f"timed out after {took_ms} ms"
         case other:
             yield f"failed with {other}: {failed.error_message[-300:]}"
+
+
+def _is_final_failure(event: e.Event) -> bool:
+    match event:
+        case e.AttemptFailed(next_at=next_at) | e.AttemptTimedOut(next_at=next_at):
+            return next_at == 0
+        case e.ChildResolved(outcome=outcome):
+            return outcome in ("failed", "cancelled", "timed_out")
+        case _:
+            return False
 
 
 def time_is_not_ahead(evidence: Evidence) -> Iterator[str]:

@@ -10,15 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from stepfold.core.shard import Shard, fold
+from stepfold.core.shard import Shard
 from stepfold.engine.owner import ShardState
-from stepfold.journal.codec import decode_event
 from stepfold.journal.port import LogRecord
 from tests.simulation.chaos import Chaos
 from tests.simulation.clients import Clients
 from tests.simulation.cluster import SimCluster
 from tests.simulation.evidence import Evidence
 from tests.simulation.fleet import Fleet
+from tests.simulation.folding import difference_of, folded_from
 from tests.simulation.promises import broken
 from tests.simulation.stage import Stage
 from tests.simulation.story import ShardStory
@@ -84,11 +84,18 @@ class _Simulation:
         self.cluster = SimCluster(universe, stage, self._storm)
         self.topics = self.cluster.create_app(APP.name, self._partitions, self._dice("brokers"))
         self.stories = [ShardStory(partition) for partition in range(self._partitions)]
+        self.archive: list[list[LogRecord]] = [[] for _ in self.stories]
+        """The histories with what was deleted at their beginning."""
         self.cluster.on_landing(self._tell)
         self.fleet = Fleet(self.cluster, stage, self._dice("fleet"), dice.choice((1, 2, 2, 3)))
         deadly = not is_quiet and dice.random() < 0.7
         self._chaos = Chaos(
-            self.cluster, self.fleet, self._dice("chaos"), app=APP.name, deadly=not is_quiet
+            self.cluster,
+            self.fleet,
+            self._dice("chaos"),
+            app=APP.name,
+            marks=lambda partition: self.stories[partition].mark,
+            is_quiet=is_quiet,
         )
         self._clients = Clients(self.cluster, self.topics, self._dice("clients"), deadly=deadly)
         self._triggers = dice.randint(2, 8)
@@ -141,6 +148,7 @@ class _Simulation:
 
     def _tell(self, record: LogRecord) -> None:
         if record.topic == self.topics.history.name:
+            self.archive[record.partition].append(record)
             self.stories[record.partition].take(record, self.universe.now_us)
 
     def _attend(self) -> None:
@@ -152,7 +160,18 @@ class _Simulation:
         self.universe.after(ATTEND_US, self._attend)
 
     def _is_settled(self) -> bool:
-        return all(self._is_shard_settled(story) for story in self.stories)
+        return all(self._is_shard_settled(story) for story in self.stories) and all(
+            self._has_arrived(story.partition, target, number)
+            for story in self.stories
+            for target, number in story.decided.items()
+        )
+
+    def _has_arrived(self, source: int, target: str, number: int) -> bool:
+        topic, _, partition = target.rpartition("/")
+        if topic != self.topics.control.name:
+            return True  # it is in an inbox, and that one is taken in up to its end
+        arrived = self.stories[int(partition)].arrived
+        return arrived.get(f"{APP.name}/{source}", 0) == number
 
     def _is_shard_settled(self, story: ShardStory) -> bool:
         for source in (self.topics.inbox, self.topics.control):
@@ -176,48 +195,28 @@ class _Simulation:
             if len(leaders) != 1:
                 self.stage.problem(f"shard {partition} is led by {leaders or 'nobody'} in the end")
         for process in self.fleet.alive:
-            for fault in process.faults():
+            for fault in process.shard_faults():
                 self.stage.problem(f"{process.name}: {fault}")
 
     def _compare_states(self) -> None:
-        """Invariant I2: what a leader has in memory is what the history folds to."""
+        """Invariants I2 and I8: a leader's state is what its history folds to, from any mark."""
         for process in self.fleet.alive:
             for partition, (state, end) in process.led().items():
-                log = self.cluster.log(self.topics.history.name, partition)
-                assert log is not None
-                folded = Shard()
-                for record in log.records[: end + 1]:
-                    fold(folded, decode_event(record.value or b"", record.offset))
-                difference = _difference(state, folded)
-                if difference:
-                    self.stage.problem(
-                        f"{process.name} leads shard {partition} with another state than its"
-                        f" history up to {end} gives: {difference}"
-                    )
+                records = self.archive[partition][: end + 1]
+                folded = folded_from(records, 0)
+                self._differ(f"{process.name} leads shard {partition} as of {end}", state, folded)
+                mark = folded.lwm
+                if mark > 0:
+                    late = folded_from(records, mark)
+                    what = f"shard {partition} folded from its mark {mark} to {end}"
+                    self._differ(what, late, folded)
+                    if late.is_partial:
+                        self.stage.problem(f"{what} is not complete")
 
-
-def _difference(state: Shard, folded: Shard) -> str:
-    """The names of the fields that differ, with their values; empty when none does."""
-    found: list[str] = []
-    for name in ("opened", "unsafe", "intake", "known", "aliases", "early", "early_order"):
-        mine, theirs = getattr(state, name), getattr(folded, name)
-        if mine != theirs:
-            found.append(f"{name}: {mine} / {theirs}")
-    if state.runs.keys() != folded.runs.keys():
-        found.append(f"runs: {sorted(state.runs)} / {sorted(folded.runs)}")
-    else:
-        for run_id, run in state.runs.items():
-            _same_owners(run.steps, folded.runs[run_id].steps)
-            if run != folded.runs[run_id]:
-                found.append(f"{run_id}: {run} / {folded.runs[run_id]}")
-    return "; ".join(found)
-
-
-def _same_owners(mine: dict[str, object], folded: dict[str, object]) -> None:
-    """An attempt that outlived its epoch is adopted without an event; only the epoch differs."""
-    for step_id, step in mine.items():
-        if step_id in folded:
-            folded[step_id].epoch = step.epoch  # type: ignore[attr-defined]
+    def _differ(self, what: str, state: Shard, folded: Shard) -> None:
+        difference = difference_of(state, folded)
+        if difference:
+            self.stage.problem(f"{what} with another state than its history gives: {difference}")
 
 
 class _ToStage(logging.Handler):

@@ -21,6 +21,10 @@ Owner: TypeAlias = tuple[int, int]
 NOBODY: Owner = (-1, 0)
 ENDINGS = (e.RunCompleted, e.RunFailed, e.RunCancelled)
 
+EARLY = (e.SignalBuffered, e.CancelRequested, e.RunPaused, e.RunResumed)
+NOT_OF_A_RUN = (e.RunDeduplicated, e.IntakeRejected, e.RunSnapshot)
+"""They name a run, and nothing happens to it."""
+
 
 @dataclass(slots=True, eq=False)
 class Entry:
@@ -43,6 +47,11 @@ class RunStory:
     entries: list[Entry] = field(default_factory=list[Entry])
     ending: Entry | None = None
 
+    @property
+    def accepted_event(self) -> e.RunAccepted:
+        assert isinstance(self.accepted.event, e.RunAccepted)
+        return self.accepted.event
+
 
 @dataclass(slots=True, eq=False)
 class ShardStory:
@@ -54,6 +63,12 @@ class ShardStory:
     problems: list[str] = field(default_factory=list[str])
     taken: dict[str, int] = field(default_factory=dict[str, int])
     """The last record of each source topic that became history."""
+    decided: dict[str, int] = field(default_factory=dict[str, int])
+    """The number of the last delivery for each target."""
+    arrived: dict[str, int] = field(default_factory=dict[str, int])
+    """And of the last one from each shard that was taken."""
+    mark: int = 0
+    """From where a fold may begin, by the last checkpoint."""
     claims: int = 0
     void: int = 0
     open_runs: int = 0
@@ -76,7 +91,15 @@ class ShardStory:
             self._place += 1
         entry = Entry(record.offset, landed_us, record.timestamp, recorded.at, self._owner, event)
         self.entries.append(entry)
+        self._count_deliveries(event)
         self._tell(entry)
+
+    def _count_deliveries(self, event: e.Event) -> None:
+        for out in getattr(event, "out", ()):
+            self.decided[out.target] = out.n
+        origin: e.Origin = getattr(event, "origin", e.NOWHERE)
+        if origin.shard:
+            self.arrived[origin.shard] = origin.n
 
     def _tell(self, entry: Entry) -> None:
         event = entry.event
@@ -87,14 +110,18 @@ class ShardStory:
             for start in event.runs:
                 self._begin(start, event, entry)
             return
+        if isinstance(event, e.CheckpointEnd):
+            self.mark = event.lwm
         run_id: str = getattr(event, "run_id", "")
-        if not run_id or isinstance(event, e.RunDeduplicated | e.IntakeRejected):
+        if not run_id or isinstance(event, NOT_OF_A_RUN):
             return
         run = self.runs.get(run_id)
         if run is None:
             self.early.setdefault(run_id, []).append(entry)
             return
-        if run.ending is not None:
+        # What comes late for a child run is kept for a day: its id does not tell that it is over.
+        is_late = isinstance(event, EARLY) and bool(run.accepted_event.parent.run_id)
+        if run.ending is not None and not is_late and not isinstance(event, e.ChildResolved):
             self.problems.append(f"{kind_of(event)} of run {run_id} after its end")
         run.entries.append(entry)
         if isinstance(event, ENDINGS) and run.ending is None:

@@ -37,6 +37,8 @@ class Weather:
     """From a decision of the group to the callback in the member."""
     group_forgets: float = 0.0
     """A member is not told that it lost its partitions."""
+    wrong_hint: float = 0.0
+    """The checkpoint noted beside the group's offsets is not one."""
     ghosts: float = 0.5
     """What a dead process had under way lands after all."""
     ghost_us_max: int = 3_000_000
@@ -76,6 +78,7 @@ class Storm:
         weather.group_us_max = dice.choice((2_000, 20_000, 500_000, 3_000_000))
         if dice.random() < 0.2:
             weather.group_forgets = 0.5
+        weather.wrong_hint = dice.choice((0.0, 0.0, 0.2))
         weather.ghosts = dice.choice((0.0, 0.5, 1.0))
         weather.ghost_us_max = dice.choice((10_000, 1_000_000, 15_000_000))
         weather.client_repeats = dice.choice((0.0, 0.0, 0.1))

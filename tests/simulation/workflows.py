@@ -15,6 +15,7 @@ from stepfold.core.errors import Fatal, RetryAfter, StepFailed
 from stepfold.core.retry import Retry
 from stepfold.sdk.app import App
 from stepfold.sdk.context import current_run
+from stepfold.sdk.event import Event
 from stepfold.sdk.step import step
 from stepfold.sdk.triggers import event
 from tests.simulation.plans import Node, digest
@@ -68,6 +69,8 @@ async def _perform(node: Node, seen: str) -> Any:
             return await _signal(node)
         case "same":
             return await _same(node["name"])
+        case "child" | "start" | "tell":
+            return await _beyond(node)
         case _:
             raise PlannedError("as planned")
 
@@ -180,6 +183,19 @@ async def _same(name: str) -> list[Any]:
     drawn = [str(step.uuid()), step.now().isoformat(), step.random().random()]
     recorded = await step.run(name, echo, drawn)
     return ["same"] if recorded == drawn else ["changed", recorded, drawn]
+
+
+async def _beyond(node: Node) -> list[Any]:
+    name, order = node["name"], {"plan": node["plan"], "twin": False}
+    match node["do"]:
+        case "child":
+            timeout = timedelta(milliseconds=node["ms"]) if node["ms"] else None
+            return ["child", await step.invoke(name, script, order, timeout=timeout)]
+        case "start":
+            return ["started", await step.start(name, script, order)]
+        case _:
+            told = Event("sim/go", data=order, id=node["id"] or None)
+            return ["told", await step.send_event(name, told)]
 
 
 # Steps
