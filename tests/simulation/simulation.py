@@ -205,8 +205,8 @@ class _Simulation:
                 records = self.archive[partition][: end + 1]
                 folded = folded_from(records, 0)
                 self._differ(f"{process.name} leads shard {partition} as of {end}", state, folded)
-                mark = folded.lwm
-                if mark > 0:
+                mark = self.stories[partition].mark
+                if 0 < mark <= end:
                     late = folded_from(records, mark)
                     what = f"shard {partition} folded from its mark {mark} to {end}"
                     self._differ(what, late, folded)

@@ -68,7 +68,8 @@ class ShardStory:
     arrived: dict[str, int] = field(default_factory=dict[str, int])
     """And of the last one from each shard that was taken."""
     mark: int = 0
-    """From where a fold may begin, by the last checkpoint."""
+    """From where a fold may begin, by the last checkpoint that was proven. One that was not
+    may count nevertheless, and names offsets that are of other records."""
     claims: int = 0
     void: int = 0
     open_runs: int = 0
@@ -91,6 +92,9 @@ class ShardStory:
             self._place += 1
         entry = Entry(record.offset, landed_us, record.timestamp, recorded.at, self._owner, event)
         self.entries.append(entry)
+        is_proven = record.offset == self._owner[0] + self._place
+        if isinstance(event, e.CheckpointEnd) and is_proven:
+            self.mark = event.lwm
         self._count_deliveries(event)
         self._tell(entry)
 
@@ -110,8 +114,6 @@ class ShardStory:
             for start in event.runs:
                 self._begin(start, event, entry)
             return
-        if isinstance(event, e.CheckpointEnd):
-            self.mark = event.lwm
         run_id: str = getattr(event, "run_id", "")
         if not run_id or isinstance(event, NOT_OF_A_RUN):
             return
