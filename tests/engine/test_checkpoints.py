@@ -105,6 +105,26 @@ def test_fold_from_each_mark_is_the_fold_from_the_first_record() -> None:
     play_with_checkpoints(scene)
 
 
+def test_signal_that_came_before_its_run_is_behind_the_mark() -> None:
+    async def scene(there: Stage) -> None:
+        run_id = there.run_id_after(0)
+        there.signal(run_id, "later", 7)
+        await there.first(e.SignalBuffered)
+        there.start("asks", 0)
+        for number in range(4):
+            await there.end_of(there.start("busy", number))
+        # So few events that no run is so old that it would be written anew for its age.
+        mark = (await there.first(e.CheckpointEnd)).lwm
+
+        whole, part = folded(there, 0), folded(there, mark)
+
+        assert [signal.name for signal in whole.runs[run_id].signals] == ["later"]
+        assert mark > 0
+        assert shown(part) == shown(whole)
+
+    play_with_checkpoints(scene)
+
+
 def test_open_runs_are_written_anew_only_when_their_record_is_far_back() -> None:
     async def scene(there: Stage) -> None:
         await fill(there, checkpoints=6)

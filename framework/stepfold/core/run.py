@@ -30,6 +30,9 @@ from stepfold.core.outcomes import (
     WaitTimedOut,
 )
 
+NO_BASE = -1
+"""Of a run that no record holds whole: what came before its acceptance is elsewhere."""
+
 
 class StepStatus(IntEnum):
     OPEN = 1  # an attempt is started and has no end on the log
@@ -96,7 +99,7 @@ class Run:
     accepted_at: int
     deadline: int
     parent: e.Parent = e.NO_PARENT
-    base: int = -1
+    base: int = NO_BASE
     """Offset of its latest full record: its acceptance, or a snapshot (rule R22)."""
     status: RunStatus = RunStatus.OPEN
     paused: bool = False
@@ -115,7 +118,7 @@ class Run:
         return self.status >= RunStatus.COMPLETED
 
 
-def accepted(event: e.RunAccepted, start: e.RunStart, at: int, offset: int = -1) -> Run:
+def accepted(event: e.RunAccepted, start: e.RunStart, at: int, offset: int = NO_BASE) -> Run:
     """The run as it is when its trigger has been accepted."""
     return Run(
         run_id=start.run_id,

@@ -22,7 +22,7 @@ from stepfold.core.ids import (
     run_id_of,
     short_topic_id,
 )
-from stepfold.core.run import Run, accepted
+from stepfold.core.run import NO_BASE, Run, accepted
 from stepfold.core.run import evolve as evolve_run
 from stepfold.core.run_state import run_of
 
@@ -243,6 +243,8 @@ def _run_accepted(shard: Shard, event: e.RunAccepted, at: int) -> None:
         shard.runs[start.run_id] = run
         for early in _take_early(shard, start.run_id):
             evolve_run(run, early.event, early.at, early.epoch)
+            # It is before this record: a fold that begins here would not know of it.
+            run.base = NO_BASE
         if start.idempotency_key:
             key = dedup_key(start.workflow, start.idempotency_key)
             _remember(shard.known, key, event.run_id, at)
@@ -305,8 +307,8 @@ def _run_snapshot(shard: Shard, event: e.RunSnapshot, at: int) -> None:
     if whole is None:
         return
     run = shard.runs.get(event.run_id)
-    if run is None and shard.is_partial:
-        # Restored only where nothing is known: the owner's own runs stay the objects they are.
+    if shard.is_partial:
+        # A fold that is complete knows all this, and an owner's runs stay the objects they are.
         run = shard.runs[event.run_id] = run_of(b"".join(whole.states))
     if run is not None:
         run.base = whole.offset
