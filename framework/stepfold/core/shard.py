@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, NamedTuple, TypeAlias, cast
 
 from stepfold.core import events as e
 from stepfold.core.ids import (
     NO_EPOCH,
+    NO_POSITION,
     Epoch,
     Position,
     parse_run_id,
@@ -209,6 +210,8 @@ def _evolve_run(shard: Shard, event: e.RunEvent, at: int, epoch: Epoch) -> None:
     run = shard.runs.get(event.run_id)
     if run is not None:
         evolve_run(run, event, at, epoch)
+        if isinstance(event, EarlyEvent) and event.source.partition < 0:
+            _drop_passed_on(shard, event)
         if run.is_terminal:
             del shard.runs[run.run_id]
     elif isinstance(event, e.SignalExpired):
@@ -230,6 +233,22 @@ def _take_early(shard: Shard, run_id: str) -> list[Early]:
         return []
     del shard.early_order[bisect_left(shard.early_order, run_id)]
     return early
+
+
+def _drop_passed_on(shard: Shard, event: EarlyEvent) -> None:
+    """A command that waited for a repetition is the first run's now, and waits no more."""
+    for early in [early for waiting in shard.early.values() for early in waiting]:
+        run_id = early.event.run_id
+        if passed_on(early.event, event.run_id) == event:
+            kept = [each for each in _take_early(shard, run_id) if each is not early]
+            for each in kept:
+                _note_early(shard, each.event, each.at, each.epoch)
+            return
+
+
+def passed_on(event: EarlyEvent, run_id: str) -> EarlyEvent:
+    """A command that came early for a repetition, as an event of the first run."""
+    return replace(event, run_id=run_id, source=NO_POSITION)
 
 
 def dedup_key(workflow: str, key: str) -> str:
