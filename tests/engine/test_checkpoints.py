@@ -167,7 +167,9 @@ def test_idempotency_keys_are_known_behind_a_mark() -> None:
     play_with_checkpoints(scene)
 
 
-@pytest.mark.parametrize("wrong", ["in the middle of a run", "beyond the end", "after the mark"])
+@pytest.mark.parametrize(
+    "wrong", ["in the middle of a run", "beyond the end", "at the end", "after the mark"]
+)
 def test_hint_that_is_wrong_costs_a_fold_from_the_start_and_nothing_else(wrong: str) -> None:
     async def scene(there: Stage) -> None:
         asking = await fill(there)
@@ -176,6 +178,7 @@ def test_hint_that_is_wrong_costs_a_fold_from_the_start_and_nothing_else(wrong: 
         hints = {
             "in the middle of a run": 9,
             "beyond the end": end + 500,
+            "at the end": end + 1,
             "after the mark": end - 1,
         }
         await there.members[0].kill()

@@ -174,7 +174,8 @@ class ShardOwner:
         )
 
     def _open_history(self, offset: int) -> None:
-        self._shard, self._position = Shard(), offset
+        # Partial even if there is nothing behind the offset: an empty state would be a lie.
+        self._shard, self._position = Shard(begun_at=offset, is_partial=offset > 0), offset
         self._batches = batches = asyncio.Queue[Batch]()
         history, partition = self._log.topics.history.name, self.shard_id.partition
         self._log.reader.open(history, partition, offset, batches.put_nowait)
@@ -205,7 +206,7 @@ class ShardOwner:
         recorded = decode_event(value, offset)
         event = recorded.event
         self._is_claim_folded |= isinstance(event, e.Claimed) and event.nonce == self._nonce
-        if offset > 0 and self._shard.chain.last_offset < 0:
+        if self._shard.is_partial and self._shard.chain.last_offset < 0:
             begin_at(self._shard, recorded)
         verdict = self._shard.chain.judge(recorded)
         if verdict in (Verdict.APPLIES, Verdict.CLAIMS):
