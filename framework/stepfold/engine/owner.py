@@ -184,7 +184,8 @@ class ShardOwner:
         while True:
             batch = await self._batches.get()
             begin = batch.position if batch.position > self._position else 0
-            is_elsewhere = begin != self._position and self._shard.chain.last_offset < 0
+            is_begun = self._shard.chain.last_offset >= 0
+            is_elsewhere = begin > 0 or (self._position > 0 and not is_begun)
             if batch.error is not None and is_elsewhere:
                 # Trimmed up to there, or the hint is of another time: both show in the fold.
                 self._open_history(begin)
@@ -260,7 +261,8 @@ class ShardOwner:
         # one that nobody ever writes to would be waited for without end.
         await self._fold_until(lambda _: self._is_claim_folded)
         epoch = self._shard.chain.epoch
-        return epoch if epoch.nonce == claim.nonce else None
+        # It is partial if what was folded before was trimmed while the claim was under way.
+        return epoch if epoch.nonce == claim.nonce and not self._shard.is_partial else None
 
     # Leading
 
