@@ -14,6 +14,9 @@ from stepfold.core.run_state import run_state
 from stepfold.core.shard import Shard, begin_at, fold
 from stepfold.core.shard_state import shard_state
 from stepfold.engine import leader
+from stepfold.journal import memory
+from stepfold.journal.memory import MemoryCluster, MemoryReader
+from stepfold.journal.port import Batch, BatchSink
 from tests.engine.stage import APP, Member, Stage, play
 
 EVENTS_BETWEEN = 40
@@ -167,7 +170,48 @@ def test_idempotency_keys_are_known_behind_a_mark() -> None:
     play_with_checkpoints(scene)
 
 
-@pytest.mark.parametrize("wrong", ["in the middle of a run", "beyond the end", "after the mark"])
+class TrimmedWhileRead(MemoryReader):
+    """Of the history, records are deleted when the first of them were delivered."""
+
+    def __init__(self, cluster: MemoryCluster, before: int) -> None:
+        super().__init__(cluster, asyncio.get_running_loop())
+        self._before: int | None = before
+        self._trimmed = cluster
+
+    def open(self, topic: str, partition: int, offset: int, sink: BatchSink) -> None:
+        def take(batch: Batch) -> None:
+            sink(batch)
+            if topic == f"{APP}.history" and self._before is not None:
+                self._trimmed.delete_records(topic, partition, self._before)
+                self._before = None
+
+        super().open(topic, partition, offset, take)
+
+
+def test_history_that_is_trimmed_while_it_is_folded_is_folded_from_its_new_beginning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "BATCH_RECORDS_MAX", 2)
+
+    async def scene(there: Stage) -> None:
+        asking = await fill(there)
+        group = there.cluster.group(APP)
+        await there.members[0].kill()
+        mark = group.checkpoints.pop(0)
+        successor = there.join("successor")
+        successor.journal.reader = TrimmedWhileRead(there.cluster, mark)
+
+        there.signal(asking[0], "answer", 7)
+
+        assert await there.result_of(asking[0]) == [0, 7]
+        assert there.cluster.log(there.topics.history.name, 0).low == mark > 2
+
+    play_with_checkpoints(scene)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["in the middle of a run", "beyond the end", "at the end", "after the mark"]
+)
 def test_hint_that_is_wrong_costs_a_fold_from_the_start_and_nothing_else(wrong: str) -> None:
     async def scene(there: Stage) -> None:
         asking = await fill(there)
@@ -176,6 +220,7 @@ def test_hint_that_is_wrong_costs_a_fold_from_the_start_and_nothing_else(wrong: 
         hints = {
             "in the middle of a run": 9,
             "beyond the end": end + 500,
+            "at the end": end + 1,
             "after the mark": end - 1,
         }
         await there.members[0].kill()

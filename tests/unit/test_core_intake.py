@@ -176,6 +176,18 @@ def test_commands_for_a_repetition_are_passed_on_once_whatever_part_of_it_lands(
     assert not shard.early
 
 
+def test_the_same_command_for_another_run_is_not_taken_for_the_one_passed_on() -> None:
+    shard = given.shard_of([given.accepted(key="q-17")])
+    other = run_id_of(0, short_topic_id(given.INBOX), 7)
+    for offset, run_id in enumerate((other, LATER)):
+        take(shard, intake.control(shard, cancel(run_id), given.control_at(offset), AT))
+
+    repeat(shard)
+
+    assert shard.runs[given.RUN].cancel_reason == "wrong model"
+    assert list(shard.early) == [other]
+
+
 def test_command_for_a_repetition_of_a_run_that_is_over_is_rejected_visibly() -> None:
     ended = e.RunCancelled(run_id=given.RUN, reason="")
     shard = given.shard_of([given.accepted(key="q-17"), ended])

@@ -110,6 +110,8 @@ class Run:
     waits: dict[str, Wait] = field(default_factory=dict[str, Wait])
     signals: list[Signal] = field(default_factory=list[Signal])
     children: dict[str, Child] = field(default_factory=dict[str, Child])
+    given_up: list[str] = field(default_factory=list[str])
+    """Steps whose child is awaited no more; their code has no answer, and may not ask again."""
 
     @property
     def is_terminal(self) -> bool:
@@ -261,7 +263,9 @@ def _child_resolved(run: Run, event: e.ChildResolved, at: int, epoch: Epoch) -> 
         return
     if event.outcome == "completed":
         run.outcomes.append(ChildReturned(at, event.step, event.payload, event.payload_encoding))
-    elif event.outcome != "abandoned":
+    elif event.outcome == "abandoned":
+        run.given_up.append(event.step)
+    else:
         run.outcomes.append(ChildErrored(at, event.step, event.error_type, event.error_message))
 
 

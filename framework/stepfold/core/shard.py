@@ -151,15 +151,18 @@ class Shard:
 
     def early_before_intake(self) -> list[str]:
         """Of early commands: the run ids whose trigger the intake has passed already."""
-        if self.opened is None or not self.early_order:
-            return []
-        topic_id = self.opened.inbox_topic_id
-        partition = parse_run_id(self.early_order[0]).partition
+        bound = self.next_run_id(self.early_order[0]) if self.early_order else None
+        return [] if bound is None else self.early_order[: bisect_left(self.early_order, bound)]
+
+    def next_run_id(self, run_id: str) -> str | None:
+        """What the next record of the inbox may start, in the shard where this run is at home."""
+        if self.opened is None:
+            return None
+        topic_id, partition = self.opened.inbox_topic_id, parse_run_id(run_id).partition
         taken = self.intake.get((topic_id, partition))
         if taken is None:
-            return []
-        bound = run_id_of(partition, short_topic_id(topic_id), taken.offset + 1)
-        return self.early_order[: bisect_left(self.early_order, bound)]
+            return None
+        return run_id_of(partition, short_topic_id(topic_id), taken.offset + 1)
 
 
 def fold(shard: Shard, record: e.Recorded) -> bool:
@@ -236,14 +239,17 @@ def _take_early(shard: Shard, run_id: str) -> list[Early]:
 
 
 def _drop_passed_on(shard: Shard, event: EarlyEvent) -> None:
-    """A command that waited for a repetition is the first run's now, and waits no more."""
-    for early in [early for waiting in shard.early.values() for early in waiting]:
-        run_id = early.event.run_id
-        if passed_on(early.event, event.run_id) == event:
-            kept = [each for each in _take_early(shard, run_id) if each is not early]
-            for each in kept:
+    """A command that waited for a repetition is the first run's now, and waits no more.
+
+    The repetition is the next record of the inbox. Others may wait for the same, word for word.
+    """
+    run_id = shard.next_run_id(event.run_id)
+    waiting = [] if run_id is None else shard.early.get(run_id, [])
+    same = next((each for each in waiting if passed_on(each.event, event.run_id) == event), None)
+    if run_id is not None and same is not None:
+        for each in _take_early(shard, run_id):
+            if each is not same:
                 _note_early(shard, each.event, each.at, each.epoch)
-            return
 
 
 def passed_on(event: EarlyEvent, run_id: str) -> EarlyEvent:

@@ -12,14 +12,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import os
-import socket
 from dataclasses import dataclass
 from functools import partial
 
 from stepfold.core import events as e
-from stepfold.core.ids import NO_EPOCH, Epoch
+from stepfold.core.ids import Epoch
 from stepfold.core.shard import Shard
+from stepfold.engine.claiming import append_claim, new_claim
 from stepfold.engine.folding import Folding
 from stepfold.engine.guard import Guard
 from stepfold.engine.intake import Intake
@@ -27,14 +26,12 @@ from stepfold.engine.leader import Leader
 from stepfold.engine.shard_states import ShardFaultError, ShardState, ShardUnreadableError
 from stepfold.engine.surroundings import Surroundings
 from stepfold.engine.topics_watch import TopicsWatch
-from stepfold.journal.codec import encode_event, event_headers
 from stepfold.journal.port import (
     Appender,
     AppTopics,
     Lease,
     Membership,
     Reader,
-    Report,
     ShardId,
 )
 from stepfold.journal.writer import HistoryWriter
@@ -46,7 +43,7 @@ LEASE_RETRY_S = 0.2
 LEASE_TRIES_MAX = 25
 CLAIM_BACKOFF_MIN_S = 0.2
 CLAIM_BACKOFF_MAX_S = 5.0
-CLAIM_REPORT_TIMEOUT_S = 30.0
+CLAIM_FOLD_TIMEOUT_S = 30.0
 PROOF_OVERDUE_S = 5.0
 """Without a proof for so long it is said (rule R12): nothing new begins, and nothing is lost."""
 UNREADABLE_RETRY_S = 10.0
@@ -219,53 +216,30 @@ class ShardOwner:
 
     async def _claim(self) -> Epoch | None:
         """Append a claim and fold up to it; None when it turned out void."""
-        chain = self._shard.chain
-        nonce = self._around.dice.getrandbits(63)
-        claim = e.Claimed(
-            prev_epoch_offset=chain.epoch.offset,
-            prev_epoch_nonce=chain.epoch.nonce,
-            nonce=nonce,
-            worker_id=self._around.worker_id,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            build=self._build,
-            fold_version=e.FOLD_VERSION,
-            closes_last_seq=chain.next_seq - 1,
-            closes_last_offset=chain.last_offset,
-            unsafe=self._log.topics.unsafe,
+        topics, chain = self._log.topics, self._shard.chain
+        claim = new_claim(chain, self._around, build=self._build, unsafe=topics.unsafe)
+        self._folding.expect(claim)
+        report = await append_claim(
+            self._log.appender,
+            topics.history.name,
+            self.shard_id.partition,
+            claim,
+            self._around,
         )
-        report = await self._append_claim(claim)
         if report.offset is None:
             return None
-        offset = report.offset
+        # Before anything is decided here: this machine's clock may be minutes off, and all
+        # timers that seem to be due by it would fire.
+        self._around.clock.observe(report.timestamp)
         try:
             # A report may name a place that is not there yet, and would not be for ever.
-            async with asyncio.timeout(CLAIM_REPORT_TIMEOUT_S):
-                await self._folding.until(lambda _: self._folding.position > offset)
+            async with asyncio.timeout(CLAIM_FOLD_TIMEOUT_S):
+                await self._folding.until_claim()
         except TimeoutError:
             return None
-        epoch = Epoch(offset, nonce)
-        return epoch if self._shard.chain.epoch == epoch else None
-
-    async def _append_claim(self, claim: e.Claimed) -> Report:
-        reported: asyncio.Future[Report] = self._loop.create_future()
-
-        def report(answer: Report) -> None:
-            if not reported.done():
-                reported.set_result(answer)
-
-        self._log.appender.append(
-            self._log.topics.history.name,
-            self.shard_id.partition,
-            b"",
-            encode_event(claim, epoch=NO_EPOCH, seq=-1, at=self._around.clock.now_ms()),
-            event_headers(claim, NO_EPOCH, -1),
-            report,
-        )
-        # Not wait_for: before Python 3.12 it may swallow a cancellation, and this owner would
-        # lead on beside the next one of its own process.
-        done, _ = await asyncio.wait((reported,), timeout=CLAIM_REPORT_TIMEOUT_S)
-        return reported.result() if done else Report(None, 0, "no report in time")
+        epoch = self._shard.chain.epoch
+        # It is partial if what was folded before was trimmed while the claim was under way.
+        return epoch if epoch.nonce == claim.nonce and not self._shard.is_partial else None
 
     # Leading
 

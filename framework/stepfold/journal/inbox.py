@@ -110,7 +110,9 @@ class KafkaMembership:
 
         self._commands.put(ask)
         try:
-            return await asyncio.wait_for(answer, LEASE_TIMEOUT_S)
+            # Not wait_for: before Python 3.12 it loses a cancellation that meets the answer.
+            async with asyncio.timeout(LEASE_TIMEOUT_S):
+                return await answer
         except TimeoutError:
             return Lease.UNKNOWN
 
@@ -130,7 +132,9 @@ class KafkaMembership:
 
         self._commands.put(ask)
         try:
-            return await asyncio.wait_for(answer, LEASE_TIMEOUT_S)
+            # Not wait_for: before Python 3.12 it loses a cancellation that meets the answer.
+            async with asyncio.timeout(LEASE_TIMEOUT_S):
+                return await answer
         except TimeoutError:
             return None
 
