@@ -63,16 +63,18 @@ def _mailbox(run: RunStory, sent: dict[str, Sent]) -> Iterator[str]:
     """What waits in the run, and what becomes of it."""
     waiting: list[str] = []
     waits: dict[str, str] = {}
+    due: dict[str, int] = {}
     opened: set[str] = set()
     for entry in run.entries:
         match entry.event:
             case e.SignalBuffered(signal_id=signal_id):
                 waiting.append(signal_id)
-            case e.WaitOpened(wait_id=wait_id, name=name):
+            case e.WaitOpened(wait_id=wait_id, name=name, expires_at=expires_at):
                 if wait_id in opened:
                     yield f"wait {wait_id} was opened again"
                 opened.add(wait_id)
                 waits[wait_id] = name
+                due[wait_id] = expires_at
             case e.WaitResolved() as event:
                 yield from _delivered(event, waiting, waits, sent)
             case e.SignalExpired(signal_id=signal_id):
@@ -81,7 +83,9 @@ def _mailbox(run: RunStory, sent: dict[str, Sent]) -> Iterator[str]:
                     yield f"signal {signal_id} was dropped, and somebody could have taken it"
             case e.WaitExpired(wait_id=wait_id):
                 name = waits.pop(wait_id, "")
-                yield from _in_vain(run, name, waiting, sent)
+                # One that the code gave up (another branch was faster) may leave a signal behind.
+                if 0 < due.get(wait_id, 0) <= entry.stamp:
+                    yield from _in_vain(run, name, waiting, sent)
             case _:
                 pass
 

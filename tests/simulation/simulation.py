@@ -20,9 +20,10 @@ from tests.simulation.evidence import Evidence
 from tests.simulation.fleet import Fleet
 from tests.simulation.folding import difference_of, folded_from
 from tests.simulation.promises import broken
+from tests.simulation.promises_outbox import events_of_runs_come_from_counting_ones
 from tests.simulation.stage import Stage
 from tests.simulation.story import ShardStory
-from tests.simulation.universe import StuckError, Universe
+from tests.simulation.universe import NEVER_US, StuckError, Universe
 from tests.simulation.weather import Storm
 from tests.simulation.workflows import APP
 
@@ -94,7 +95,7 @@ class _Simulation:
             self.fleet,
             self._dice("chaos"),
             app=APP.name,
-            marks=lambda partition: self.stories[partition].mark,
+            marks=lambda partition: self.stories[partition].mark(NEVER_US),
             is_quiet=is_quiet,
         )
         self._clients = Clients(self.cluster, self.topics, self._dice("clients"), deadly=deadly)
@@ -120,14 +121,7 @@ class _Simulation:
         self._look_at_shards()
 
     def verdict(self) -> Verdict:
-        evidence = Evidence(
-            stage=self.stage,
-            cluster=self.cluster,
-            topics=self.topics,
-            stories=self.stories,
-            fleet=self.fleet,
-        )
-        problems = broken(evidence)
+        problems = broken(self._evidence())
         for problem in problems:
             self.stage.note("judge", "%s", problem)
         return Verdict(
@@ -140,6 +134,15 @@ class _Simulation:
             records=sum(len(log.records) for log in self.cluster.logs()),
             void=sum(story.void for story in self.stories),
             virtual_s=self.universe.now_s,
+        )
+
+    def _evidence(self) -> Evidence:
+        return Evidence(
+            stage=self.stage,
+            cluster=self.cluster,
+            topics=self.topics,
+            stories=self.stories,
+            fleet=self.fleet,
         )
 
     def _dice(self, purpose: str) -> random.Random:
@@ -160,16 +163,21 @@ class _Simulation:
         self.universe.after(ATTEND_US, self._attend)
 
     def _is_settled(self) -> bool:
-        return all(self._is_shard_settled(story) for story in self.stories) and all(
-            self._has_arrived(story.partition, target, number)
-            for story in self.stories
-            for target, number in story.decided.items()
+        """Whether nothing is left to happen: all is taken in, delivered, ended, and led."""
+        return (
+            all(self._is_shard_settled(story) for story in self.stories)
+            and all(
+                self._has_arrived(story.partition, target, number)
+                for story in self.stories
+                for target, number in story.decided.items()
+            )
+            and not any(events_of_runs_come_from_counting_ones(self._evidence()))
         )
 
     def _has_arrived(self, source: int, target: str, number: int) -> bool:
         topic, _, partition = target.rpartition("/")
         if topic != self.topics.control.name:
-            return True  # it is in an inbox, and that one is taken in up to its end
+            return True  # judged by what is there, once all else is settled
         arrived = self.stories[int(partition)].arrived
         return arrived.get(f"{APP.name}/{source}", 0) == number
 
@@ -205,8 +213,8 @@ class _Simulation:
                 records = self.archive[partition][: end + 1]
                 folded = folded_from(records, 0)
                 self._differ(f"{process.name} leads shard {partition} as of {end}", state, folded)
-                mark = self.stories[partition].mark
-                if 0 < mark <= end:
+                mark = self.stories[partition].mark(end)
+                if mark > 0:
                     late = folded_from(records, mark)
                     what = f"shard {partition} folded from its mark {mark} to {end}"
                     self._differ(what, late, folded)

@@ -67,14 +67,18 @@ class ShardStory:
     """The number of the last delivery for each target."""
     arrived: dict[str, int] = field(default_factory=dict[str, int])
     """And of the last one from each shard that was taken."""
-    mark: int = 0
-    """From where a fold may begin, by the last checkpoint that was proven. One that was not
-    may count nevertheless, and names offsets that are of other records."""
+    marks: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    """Ends of checkpoints, and from where a fold may begin by each. Only proven ones: one that
+    is not may count nevertheless, and names offsets that are of other records."""
     claims: int = 0
     void: int = 0
     open_runs: int = 0
     _owner: Owner = NOBODY
     _place: int = 0
+
+    def mark(self, end: int) -> int:
+        """From where a fold may begin that goes up to this offset."""
+        return next((mark for offset, mark in reversed(self.marks) if offset <= end), 0)
 
     def take(self, record: LogRecord, landed_us: int) -> None:
         recorded = decode_event(record.value or b"", record.offset)
@@ -94,7 +98,7 @@ class ShardStory:
         self.entries.append(entry)
         is_proven = record.offset == self._owner[0] + self._place
         if isinstance(event, e.CheckpointEnd) and is_proven:
-            self.mark = event.lwm
+            self.marks.append((record.offset, event.lwm))
         self._count_deliveries(event)
         self._tell(entry)
 

@@ -97,6 +97,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self._is_turn_due = False
         self._free_at_us = 0
         self._tasks: list[asyncio.Task[Any]] = []
+        self._tasks_made = 0
 
     # For the simulation
 
@@ -226,7 +227,8 @@ class SimLoop(asyncio.AbstractEventLoop):
         context: Context | None = None,
         **options: Any,
     ) -> asyncio.Task[T]:
-        task = asyncio.Task(coro, loop=self, name=name, context=context, **options)
+        self._tasks_made += 1
+        task = _Task(self._tasks_made, coro, loop=self, name=name, context=context, **options)
         if len(self._tasks) >= TASKS_PRUNED_AT:
             self._tasks = [each for each in self._tasks if not each.done()]
         self._tasks.append(task)
@@ -262,6 +264,17 @@ class SimLoop(asyncio.AbstractEventLoop):
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
         return None
+
+
+class _Task(asyncio.Task[T]):
+    """Hashed by its number: asyncio and the worker keep tasks in sets, whose order shows."""
+
+    def __init__(self, number: int, coro: Coroutine[Any, Any, T], **options: Any) -> None:
+        self._number = number  # first: being made, it is put into a set already
+        super().__init__(coro, **options)
+
+    def __hash__(self) -> int:
+        return self._number
 
 
 CLOSINGS_MAX = 5
