@@ -122,7 +122,7 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
     with plan.properties.open("a") as file:
         file.write(GUARDED.format(**ports))  # what comes last counts
     format_storage(plan, java, jars, CLUSTER_ID)
-    broker = launch(plan, java, jars, artifacts.cache_folder() / "kafka.aot")
+    broker = launch(plan, java, jars, ())
     try:
         yield _open_doors(ports, plan.log)
     finally:
@@ -174,6 +174,7 @@ async def world(doors: Doors, name: str) -> AsyncGenerator[World]:
     journal = KafkaJournal(
         bootstrap_servers=doors.guarded, config=CREDENTIALS, instance_id=name, unsafe_dev=True
     )
+    await until_described(journal, name)
     worker = Worker(journal, [app], worker_id="test")
     stopping = asyncio.Event()
     working = asyncio.create_task(worker.run(ready=lambda: None, stopping=stopping))
@@ -188,6 +189,18 @@ async def world(doors: Doors, name: str) -> AsyncGenerator[World]:
     finally:
         stopping.set()
         await working
+
+
+async def until_described(journal: KafkaJournal, app: str) -> None:
+    """Rights that were given take a moment to count."""
+    async with asyncio.timeout(TIMEOUT_S):
+        while True:
+            try:
+                await journal.topics(app)
+            except KafkaError:
+                await asyncio.sleep(LOOK_S)
+            else:
+                return
 
 
 @pytest.mark.parametrize(
