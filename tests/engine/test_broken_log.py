@@ -12,7 +12,7 @@ import pytest
 
 from stepfold.core import events as e
 from stepfold.core.ids import Epoch
-from stepfold.engine import owner, topics_watch
+from stepfold.engine import claiming, owner, topics_watch
 from stepfold.engine.leader import Leader
 from stepfold.engine.shard_states import ShardState
 from stepfold.journal.codec import encode_event
@@ -146,7 +146,7 @@ def test_triggers_that_are_deleted_before_they_are_taken_are_told_of() -> None:
 
 
 def test_claim_that_is_never_answered_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(owner, "CLAIM_REPORT_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(claiming, "REPORT_TIMEOUT_S", 0.05)
 
     async def scene(there: Stage) -> None:
         worker = there.join()
@@ -158,15 +158,14 @@ def test_claim_that_is_never_answered_is_made_again(monkeypatch: pytest.MonkeyPa
     play(nothing, scene, join=False)
 
 
-def test_claim_that_is_reported_elsewhere_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(owner, "CLAIM_REPORT_TIMEOUT_S", 0.05)
-
+@pytest.mark.parametrize("shift", [-1, 1_000])
+def test_claim_counts_where_the_log_has_it_wherever_it_is_reported(shift: int) -> None:
     async def scene(there: Stage) -> None:
         worker = there.join()
-        worker.journal.appender.misreport_next(1_000)
+        worker.journal.appender.misreport_next(shift)
         await there.first(e.WaitOpened)
 
-        assert len(there.of(e.Claimed)) == 2
+        assert len(there.of(e.Claimed)) == 1
 
     play(nothing, scene, join=False)
 

@@ -23,7 +23,12 @@ from stepfold.engine.leader import Leader
 from stepfold.engine.matching import child_start, runs_for
 from stepfold.engine.shard_states import ShardUnreadableError
 from stepfold.journal.codec import decode_command
-from stepfold.journal.intake_formats import dlq_headers, read_trigger, unreadable_payload
+from stepfold.journal.intake_formats import (
+    REASON_MAX,
+    dlq_headers,
+    read_trigger,
+    unreadable_payload,
+)
 from stepfold.journal.port import Appender, Batch, LogRecord, Reader, Report, TopicFacts
 
 logger = logging.getLogger(__name__)
@@ -113,7 +118,7 @@ class Intake:
                 self._take_one(record)
             except (CodecError, PayloadTooLargeError) as error:
                 self._flush_unmatched()
-                self._copy_to_dlq(record, str(error))
+                self._reject(record, str(error))
         if self._leader.writer.is_certain:
             self._flush_unmatched()
         self._restrain()
@@ -205,16 +210,19 @@ class Intake:
             self._unmatched = None
             self._leader.append(e.IntakeUnmatched(source=self._place(last), from_offset=first))
 
-    def _copy_to_dlq(self, record: LogRecord, reason: str) -> None:
+    def _reject(self, record: LogRecord, reason: str) -> None:
         logger.warning(
             "record goes to the dlq",
             extra={
                 "topic": record.topic,
                 "partition": record.partition,
                 "offset": record.offset,
-                "reason": reason,
+                "reason": reason[:REASON_MAX],
             },
         )
+        self._copy_to_dlq(record, reason)
+
+    def _copy_to_dlq(self, record: LogRecord, reason: str) -> None:
         self._copying = record
         self._appender.append(
             self._leader.topics.dlq.name,

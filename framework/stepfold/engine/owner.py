@@ -227,6 +227,7 @@ class ShardOwner:
             self._around,
         )
         if report.offset is None:
+            logger.warning("claim is not acknowledged", extra=self._extra(reason=report.error))
             return None
         # Before anything is decided here: this machine's clock may be minutes off, and all
         # timers that seem to be due by it would fire.
