@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -14,6 +13,7 @@ from stepfold.core.run_state import run_state
 from stepfold.core.shard import Shard, begin_at, fold
 from stepfold.core.shard_state import shard_state
 from stepfold.engine import leader
+from stepfold.engine.checkpoints import SPANS_KEPT
 from stepfold.journal import memory
 from stepfold.journal.memory import MemoryCluster, MemoryReader
 from stepfold.journal.port import Batch, BatchSink
@@ -130,13 +130,20 @@ def test_signal_that_came_before_its_run_is_behind_the_mark() -> None:
 
 def test_open_runs_are_written_anew_only_when_their_record_is_far_back() -> None:
     async def scene(there: Stage) -> None:
-        await fill(there, checkpoints=6)
+        await fill(there, checkpoints=5)
 
-        written = Counter(event.run_id for event in there.of(e.RunSnapshot))
-        assert written.total() > 0
-        assert max(written.values()) <= len(there.of(e.CheckpointEnd)) / 2
+        bases: dict[str, int] = {}
+        gaps: list[int] = []
+        for record in there.history:
+            event = record.event
+            if isinstance(event, e.RunSnapshot):
+                gaps.append(record.offset - bases[event.run_id])
+            if isinstance(event, e.RunSnapshot | e.RunAccepted):
+                bases[event.run_id] = record.offset
+        assert gaps
+        assert min(gaps) >= SPANS_KEPT * EVENTS_BETWEEN
 
-    play_with_checkpoints(scene, events_between=150)
+    play_with_checkpoints(scene)
 
 
 def test_new_owner_begins_at_the_mark_and_goes_on_with_every_open_run() -> None:

