@@ -6,7 +6,7 @@ import asyncio
 
 from stepfold import App, Retry, step
 from stepfold.core import events as e
-from stepfold.engine.owner import ShardState
+from stepfold.engine.shard_states import ShardState
 from tests.engine.stage import APP, Stage, play
 
 ONCE = Retry(attempts=1)
@@ -42,7 +42,7 @@ def lose_then_open(*, fails: bool) -> tuple[list[str], e.Event]:
         await there.first(e.AttemptStarted, run_id)
         await there.until(lambda: there.members[0].worker.around.executor.running >= 1)
         there.cluster.lose_session(APP, "worker")
-        while there.members[0].state is ShardState.LEADING:
+        while there.members[0].state is ShardState.LEADING:  # noqa: ASYNC110 - to the turn
             await asyncio.sleep(0)
         gates[0].fails = fails
         gates[0].opened.set()
