@@ -33,6 +33,9 @@ class RunStory:
     started: Counter[tuple[str, int]] = field(default_factory=Counter[tuple[str, int]])
     completed: Counter[str] = field(default_factory=Counter[str])
     lost: int = 0
+    failed: int = 0
+    isolated: int = 0
+    parked: list[e.RunParked] = field(default_factory=list[e.RunParked])
     endings: list[str] = field(default_factory=list[str])
     problems: list[str] = field(default_factory=list[str])
 
@@ -43,6 +46,8 @@ class Story:
     triggers: Counter[tuple[int, int]] = field(default_factory=Counter[tuple[int, int]])
     void: int = 0
     claims: int = 0
+    pids: set[int] = field(default_factory=set[int])
+    """The processes that ever led a shard."""
 
     @property
     def problems(self) -> list[str]:
@@ -74,6 +79,7 @@ def read_story(servers: str, app: str, partitions: int) -> Story:
                 story.void += 1
             elif isinstance(record.event, e.Claimed):
                 story.claims += 1
+                story.pids.add(record.event.pid)
             else:
                 _tell(story, partition, record.event)
     return story
@@ -101,12 +107,17 @@ def _tell_step(run: RunStory, event: e.Event) -> None:
         if run.completed.get(event.step):
             run.problems.append(f"{event.step} started again after it completed")
         run.started[event.step, event.attempt] += 1
+        run.isolated += event.isolated
     elif isinstance(event, e.StepCompleted):
         if not run.started.get((event.step, event.attempt)):
             run.problems.append(f"{event.step} completed an attempt that never started")
         run.completed[event.step] += 1
     elif isinstance(event, e.AttemptLost):
         run.lost += 1
+    elif isinstance(event, e.AttemptFailed | e.AttemptTimedOut):
+        run.failed += 1
+    elif isinstance(event, e.RunParked):
+        run.parked.append(event)
 
 
 def _records(servers: str, topic: str, partition: int) -> list[tuple[int, bytes]]:

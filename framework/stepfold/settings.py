@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from stepfold.core.decide import MAX_LOST
 from stepfold.core.errors import ConfigurationError
 
 PREFIX = "STEPFOLD_"
@@ -57,6 +58,16 @@ class WorkerSettings(BaseModel):
     """Stable over restarts; None: the host's name."""
     unsafe_dev: bool = False
     """Accept topics with a single replica."""
+    max_lost: int = Field(default=MAX_LOST, ge=2, le=25)
+    """Lost attempts of a step at which its run is parked; the last ones run in a process of
+    their own."""
+    isolated_max: int = Field(default=4, ge=1, le=64)
+    """Attempts that run in processes of their own at once, for each worker process."""
+    isolated_memory_mb: int = Field(default=2_048, ge=0)
+    """What such a process may allocate; 0: whatever there is."""
+    health: str | None = None
+    """HOST:PORT of /livez, /readyz and /metrics; the second worker process takes the next port,
+    and so on. None: no such server."""
 
 
 class ProjectionSettings(BaseModel):

@@ -154,6 +154,23 @@ class AppendingContract:
         assert offsets == list(range(20))
 
     @on_loop
+    async def test_a_renewed_client_gives_up_what_is_outstanding_and_takes_more(
+        self, world: World
+    ) -> None:
+        appender = world.journal("a").appender
+        before: list[Report] = []
+        after: list[Report] = []
+
+        appender.append(world.history, 0, b"", b"before", [], before.append)
+        appender.renew("it seemed to get nowhere")
+        appender.append(world.history, 0, b"", b"after", [], after.append)
+        await until(lambda: len(before) == len(after) == 1)
+
+        assert before[0].offset is None
+        assert before[0].error is not None
+        assert after[0].error is None
+
+    @on_loop
     async def test_an_append_to_no_partition_is_reported_with_an_error(self, world: World) -> None:
         (report,) = await append(world.journal("a"), world.history, PARTITIONS + 5, [b"x"])
 

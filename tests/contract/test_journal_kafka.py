@@ -17,6 +17,7 @@ from confluent_kafka import KafkaError as KafkaCode
 from confluent_kafka.admin import AdminClient
 
 from stepfold.core.errors import ConfigurationError, KafkaError
+from stepfold.journal import inbox
 from stepfold.journal.appender import KafkaAppender
 from stepfold.journal.inbox import EXIT_WATCHDOG, KafkaMembership, group_of
 from stepfold.journal.kafka import KafkaJournal
@@ -218,6 +219,27 @@ class TestClients:
             assert exits == [EXIT_WATCHDOG]
 
         asyncio.run(claim())
+
+    def test_a_member_fenced_soon_after_its_session_ran_out_joins_again(
+        self, world: KafkaWorld, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its own late request to join may be what fenced it: here it is a twin that closes."""
+
+        async def claim(_: object, world: World) -> None:
+            fenced, twin = Candidate(), Candidate()
+            world.journal("a").membership(world.app).start(fenced)
+            await until(lambda: len(fenced.partitions) == PARTITIONS)
+            monkeypatch.setattr(inbox, "REJOIN_WITHIN_S", 1e9)
+            other = world.journal("a").membership(world.app)
+            other.start(twin)
+            await until(lambda: len(twin.partitions) == PARTITIONS)
+            await other.close()
+
+            await until(lambda: len(fenced.lost_partitions) == PARTITIONS)
+            await until(lambda: len(fenced.partitions) == PARTITIONS)
+
+        on_loop(claim)(self, world)
+        assert world.exits == []
 
 
 class TestErrors:

@@ -25,7 +25,7 @@ app = App(os.environ.get(APP_VARIABLE, "unused"), retry=Retry(attempts=3, min_de
 async def work(number: int) -> int:
     run = current_run()
     line = f"{run.idempotency_key} {run.attempt}\n"
-    await asyncio.to_thread(_note, line)
+    await asyncio.to_thread(note, line)
     await asyncio.sleep(STEP_S)
     return number + 1
 
@@ -53,7 +53,7 @@ async def chain(start: Start) -> int:
     return value
 
 
-def _note(line: str) -> None:
+def note(line: str) -> None:
     path = os.environ.get(TALLY_VARIABLE)
     if path:
         with Path(path).open("a") as file:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import Producer
 
+from stepfold.engine.process import EngineOptions
 from stepfold.engine.supervisor import Supervisor
 from stepfold.journal.scan import KafkaScan
 from stepfold.verify.app import verify_app
@@ -31,7 +34,10 @@ ROOT = Path(__file__).parents[2]
 class Scene:
     """One app on one Kafka, and the file in which its steps leave a line for each execution."""
 
-    def __init__(self, servers: str, app: str, partitions: int, tally: Path) -> None:
+    def __init__(
+        self, servers: str, app: str, partitions: int, tally: Path, target: str = TARGET
+    ) -> None:
+        self.target = target
         self.servers = servers
         self.app = app
         self.partitions = partitions
@@ -45,9 +51,13 @@ class Scene:
 
     def send(self, runs: int, rounds: int = ROUNDS) -> None:
         """Triggers; each run has as many steps, one after the other, as rounds, and some more."""
+        self.emit(("test/go", {"number": number, "rounds": rounds}) for number in range(runs))
+
+    def emit(self, events: Iterable[tuple[str, Any]]) -> None:
+        """Events by name and data, one partition after the other."""
         producer = Producer({"bootstrap.servers": self.servers, "linger.ms": 0, "acks": "all"})
-        for number in range(runs):
-            value = b'{"name": "test/go", "data": {"number": %d, "rounds": %d}}' % (number, rounds)
+        for number, (name, data) in enumerate(events):
+            value = json.dumps({"name": name, "data": data}).encode()
             producer.produce(f"{self.app}.inbox", value, partition=number % self.partitions)
         assert producer.flush(FLUSH_S) == 0
 
@@ -81,15 +91,18 @@ class Scene:
                 await asyncio.sleep(CHECK_S)
 
     @asynccontextmanager
-    async def supervised(self, name: str, processes: int = 1) -> AsyncGenerator[Supervisor]:
+    async def supervised(
+        self, name: str, processes: int = 1, options: EngineOptions | None = None
+    ) -> AsyncGenerator[Supervisor]:
         """A supervisor in this process, with worker processes of its own; drained at the end."""
         ready = asyncio.Event()
         supervisor = Supervisor(
-            [TARGET],
+            [self.target],
             bootstrap_servers=self.servers,
             processes=processes,
             name=f"{self.app}-{name}",
             unsafe_dev=True,
+            options=options,
             ready=ready.set,
         )
         running = asyncio.create_task(supervisor.run())
@@ -105,7 +118,7 @@ class Scene:
         """`stepfold worker` as a program of its own, ready: the host that a test lets die."""
         program = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-c", "from stepfold.cli.main import main; main()", "worker", TARGET),
+            *("-c", "from stepfold.cli.main import main; main()", "worker", self.target),
             *("--unsafe-dev", "--name", f"{self.app}-{name}"),
             *("--bootstrap-servers", self.servers),
             cwd=ROOT,

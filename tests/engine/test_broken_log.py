@@ -15,7 +15,9 @@ from stepfold.core.ids import Epoch
 from stepfold.engine import claiming, owner, topics_watch
 from stepfold.engine.leader import Leader
 from stepfold.engine.shard_states import ShardState
+from stepfold.engine.surroundings import Limits
 from stepfold.journal.codec import encode_event
+from tests.engine.scenes import join
 from tests.engine.stage import APP, Member, Stage, nothing, play
 
 
@@ -280,7 +282,6 @@ def test_history_that_is_made_again_is_not_taken_for_a_new_one() -> None:
 def test_history_that_does_not_answer_is_told_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(owner, "PROOF_OVERDUE_S", 0.05)
     monkeypatch.setattr(owner, "RELIEF_INTERVAL_S", 0.01)
 
     def told() -> list[int]:
@@ -288,8 +289,9 @@ def test_history_that_does_not_answer_is_told_once(
         return [record.__dict__["unproven"] for record in records]
 
     async def scene(there: Stage) -> None:
+        member = join(there, limits=Limits(degraded_after_s=0.05))
         await there.first(e.WaitOpened)
-        appender = there.members[0].journal.appender
+        appender = member.journal.appender
         appender.cut()
         there.start("beside", 5)
         await there.until(told)
@@ -298,14 +300,14 @@ def test_history_that_does_not_answer_is_told_once(
 
         assert told() == [2], "the acceptance, and the start of an attempt"
 
-    play(nothing, scene)
+    play(nothing, scene, join=False)
 
 
 @pytest.mark.parametrize("work", ["start", "relieve"])
 def test_what_breaks_outside_of_a_run_faults_its_shard_and_not_the_worker(
     work: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def breaks(leader: Leader) -> None:
+    def breaks(leader: Leader, **how: object) -> None:
         raise KeyError("unforeseen")
 
     async def scene(there: Stage) -> None:

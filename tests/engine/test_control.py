@@ -12,7 +12,7 @@ from stepfold.core import commands as c
 from stepfold.core import events as e
 from stepfold.core.ids import child_run_id_of, run_id_of, short_topic_id
 from stepfold.core.intake import SIGNALS_WAITING_MAX
-from stepfold.engine.executor import PAYLOAD_BYTES_MAX
+from stepfold.engine.execution import PAYLOAD_BYTES_MAX
 from stepfold.journal.codec import encode_command
 from tests.engine.stage import Stage, nothing, play
 from tests.engine.test_inbox import LETTER, from_the_future, trigger

@@ -11,12 +11,9 @@ import pytest
 
 from stepfold import App, Fatal, Retry, RetryAfter, StepFailed, current_run, step
 from stepfold.core import events as e
-from stepfold.engine.executor import (
-    ATTEMPTS_RUNNING_MAX,
-    PAYLOAD_BYTES_MAX,
-    THREADS_MAX,
-    Executor,
-)
+from stepfold.engine.execution import PAYLOAD_BYTES_MAX
+from stepfold.engine.executor import THREADS_MAX, Executor
+from stepfold.engine.places import ATTEMPTS_RUNNING_MAX
 from tests.engine.stage import Stage, play
 
 TEXT_MAX = 17_000

@@ -11,8 +11,9 @@ import pytest
 
 from stepfold import App, Retry, StepFailed, current_run, step
 from stepfold.core import events as e
-from stepfold.engine import worker as worker_module
 from stepfold.engine.shard_states import ShardState
+from stepfold.engine.surroundings import Limits
+from tests.engine.scenes import join
 from tests.engine.stage import APP, Stage, nothing, play
 
 RUNS = 20
@@ -76,7 +77,7 @@ def test_result_that_comes_while_the_shard_is_lost_is_kept_for_its_return() -> N
         run_id = there.start("waits")
         await started(there, gate)
         there.cluster.fence(APP, "worker")
-        await there.until(lambda: worker.state is None)
+        await there.until(lambda: worker.state is ShardState.LIMBO)
         gate.is_open.set()
         await there.until(lambda: worker.worker.around.executor.running == 0)
         worker.rejoin()
@@ -110,7 +111,7 @@ def test_failure_that_comes_while_the_shard_is_lost_is_retried_as_its_step_says(
         run_id = there.start("once")
         await there.until(lambda: tries)
         there.cluster.fence(APP, "worker")
-        await there.until(lambda: worker.state is None)
+        await there.until(lambda: worker.state is ShardState.LIMBO)
         let_fail.set()
         await there.until(lambda: worker.worker.around.executor.running == 0)
         worker.rejoin()
@@ -143,22 +144,23 @@ def test_attempt_that_another_owner_lost_is_ended_when_the_shard_comes_back() ->
     play(gated(gate), scene)
 
 
-def test_attempts_of_a_shard_that_stays_lost_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "LIMBO_MAX_S", 0.05)
+def test_attempts_of_a_shard_that_stays_lost_are_ended() -> None:
     gate = Gate()
 
     async def scene(there: Stage) -> None:
+        member = join(there, limits=Limits(limbo_max_s=0.05))
         run_id = there.start("waits")
         await started(there, gate)
         there.cluster.fence(APP, "worker")
         await there.until(lambda: gate.cancelled)
+        assert member.worker.states() == {}
         there.join("other")
         await started(there, gate, 2)
         gate.is_open.set()
 
         assert await there.result_of(run_id) == "attempt 2"
 
-    play(gated(gate), scene)
+    play(gated(gate), scene, join=False)
 
 
 def test_worker_that_was_not_told_is_deposed_by_the_log_and_completes_nothing_twice() -> None:

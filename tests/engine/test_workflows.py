@@ -12,7 +12,7 @@ import pytest
 from stepfold import App, Retry, step
 from stepfold.core import commands as c
 from stepfold.core import events as e
-from stepfold.engine.executor import PAYLOAD_BYTES_MAX
+from stepfold.engine.execution import PAYLOAD_BYTES_MAX
 from stepfold.sdk.names import STEPS_MAX
 from tests.engine.stage import APP, Stage, play
 from tests.engine.test_steps import RAISED

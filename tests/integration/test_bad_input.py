@@ -23,7 +23,8 @@ from stepfold import App, Client, Event, event, step
 from stepfold.core.routing import partition_for
 from stepfold.engine import topics_watch
 from stepfold.engine.shard_states import ShardState
-from stepfold.engine.worker import LoopWatch, Worker
+from stepfold.engine.watchdog import LoopWatch
+from stepfold.engine.worker import Worker
 from stepfold.journal.kafka import KafkaJournal
 from stepfold.journal.port import LogRecord, ShardId
 from stepfold.journal.scan import KafkaScan

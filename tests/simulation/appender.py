@@ -95,6 +95,9 @@ class SimAppender:
 
     # What a fault does
 
+    def renew(self, reason: str) -> None:
+        self.fail_client(reason)
+
     def fail_client(self, error: str) -> None:
         """A fatal client error: all that is outstanding is uncertain, and a new client follows."""
         outstanding, self._outstanding = self._outstanding, {}

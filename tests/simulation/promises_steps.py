@@ -83,10 +83,10 @@ class _Rules:
         step = self.steps.get(event.step)
         if step is None:
             return
-        step.lost += 1
-        step.next_at = 0
-        if event.lost != step.lost:
-            yield f"{event.step}: {event.lost} attempts are said to be lost, {step.lost} are"
+        # Not every loss is held against the step: that of an owner that went in order is not.
+        if event.lost not in (step.lost, step.lost + 1):
+            yield f"{event.step}: {event.lost} losses are held against it, after {step.lost}"
+        step.lost, step.next_at = event.lost, 0
         if entry.owner == step.owner:
             yield f"{event.step}: attempt {event.attempt} is said to be lost by who started it"
 

@@ -52,7 +52,9 @@ def accepted(
     )
 
 
-def started(step: str = "plan", attempt: int = 1, *, timeout_at: int = 0) -> e.AttemptStarted:
+def started(
+    step: str = "plan", attempt: int = 1, *, timeout_at: int = 0, isolated: bool = False
+) -> e.AttemptStarted:
     return e.AttemptStarted(
         run_id=RUN,
         step=step,
@@ -62,7 +64,7 @@ def started(step: str = "plan", attempt: int = 1, *, timeout_at: int = 0) -> e.A
         payload_encoding="json",
         key_id="",
         timeout_at=timeout_at,
-        isolated=False,
+        isolated=isolated,
         worker_id="w",
     )
 

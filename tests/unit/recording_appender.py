@@ -24,6 +24,10 @@ class RecordingAppender:
         self.values.append(value)
         self.sinks.append(on_report)
 
+    def renew(self, reason: str) -> None:
+        for sink in self.sinks:
+            sink(Report(None, 0, reason))
+
     def report(self, number: int, offset: int | None, error: str | None = None) -> None:
         self.sinks[number](Report(offset, 1_000, error))
 

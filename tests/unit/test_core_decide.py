@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from stepfold.core import decide
 from stepfold.core import events as e
 from stepfold.core.retry import Retry
-from stepfold.core.run import Run
+from stepfold.core.run import ISOLATED_FROM, Run
 from stepfold.core.shard import evolve
 from tests.unit import core_samples as given
 
@@ -99,12 +101,8 @@ def test_new_owner_loses_the_attempts_of_older_epochs_only() -> None:
     ]
 
 
-def test_step_that_keeps_losing_its_process_parks_the_run() -> None:
-    history: list[e.Event] = [
-        given.started(),
-        given.lost(times=decide.LOST_MAX - 1),
-        given.started(attempt=2),
-    ]
+def test_step_that_lost_too_many_attempts_with_its_workers_parks_the_run() -> None:
+    history = [given.started(attempt=decide.IN_VAIN_MAX)]
     shard = given.shard_of(history, epoch=given.LATER_EPOCH)
 
     produced = decide.lose_attempts(shard, shard.runs[given.RUN])
@@ -112,11 +110,22 @@ def test_step_that_keeps_losing_its_process_parks_the_run() -> None:
     assert [type(event) for event in produced] == [e.AttemptLost, e.RunParked]
 
 
+def test_failed_attempts_are_not_among_those_that_were_lost() -> None:
+    history: list[e.Event] = [
+        given.started(),
+        given.failed(next_at=AT),
+        given.started(attempt=decide.IN_VAIN_MAX),
+    ]
+    shard = given.shard_of(history, epoch=given.LATER_EPOCH)
+
+    produced = decide.lose_attempts(shard, shard.runs[given.RUN])
+
+    assert [type(event) for event in produced] == [e.AttemptLost]
+
+
 def test_all_attempts_of_a_dead_process_are_lost_also_when_one_of_them_parks_the_run() -> None:
     history: list[e.Event] = [
-        given.started("poison"),
-        given.lost("poison", times=decide.LOST_MAX - 1),
-        given.started("poison", attempt=2),
+        given.started("hopeless", attempt=decide.IN_VAIN_MAX),
         given.started("innocent"),
     ]
     shard = given.shard_of(history, epoch=given.LATER_EPOCH)
@@ -124,28 +133,82 @@ def test_all_attempts_of_a_dead_process_are_lost_also_when_one_of_them_parks_the
     produced = decide.lose_attempts(shard, shard.runs[given.RUN])
 
     lost = [event.step for event in produced if isinstance(event, e.AttemptLost)]
-    assert lost == ["poison", "innocent"]
+    assert lost == ["hopeless", "innocent"]
     assert isinstance(produced[-1], e.RunParked)
-    assert (produced[-1].step, produced[-1].lost) == ("poison", decide.LOST_MAX)
+    assert produced[-1].step == "hopeless"
 
 
-def test_resumed_run_has_all_its_chances_again() -> None:
-    parked = e.RunParked(
-        run_id=given.RUN, reason="poison", message="", step="plan", lost=25, failed=0
-    )
-    resumed = e.RunResumed(source=given.control_at(0), run_id=given.RUN, by="me", reason="")
+def test_attempt_that_an_owner_gave_up_in_order_does_not_count_against_its_step() -> None:
+    history: list[e.Event] = [given.started(), given.lost(), given.started(attempt=2)]
+    shard = given.shard_of(history, epoch=given.LATER_EPOCH)
+
+    (event,) = decide.lose_attempts(shard, shard.runs[given.RUN], in_order=True)
+
+    assert isinstance(event, e.AttemptLost)
+    assert event.lost == 1
+
+
+def test_isolated_attempt_whose_worker_died_does_not_count_against_its_step() -> None:
     history: list[e.Event] = [
         given.started(),
-        given.lost(times=decide.LOST_MAX),
-        parked,
-        resumed,
-        given.started(attempt=2),
+        given.lost(times=2),
+        given.started(attempt=2, isolated=True),
     ]
     shard = given.shard_of(history, epoch=given.LATER_EPOCH)
 
-    produced = decide.lose_attempts(shard, shard.runs[given.RUN])
+    (event,) = decide.lose_attempts(shard, shard.runs[given.RUN])
 
-    assert [type(event) for event in produced] == [e.AttemptLost]
+    assert isinstance(event, e.AttemptLost)
+    assert event.lost == 2
+
+
+def lose_alone(lost_before: int, *, is_proof: bool = True) -> Sequence[e.Event]:
+    run = given.run_of(
+        given.started(), given.lost(times=lost_before), given.started(attempt=2, isolated=True)
+    )
+    return decide.lose_isolated_attempt(
+        run, "plan", 2, evidence="signal 11", is_proof=is_proof, max_lost=decide.MAX_LOST
+    )
+
+
+def test_step_that_loses_its_last_process_alone_parks_the_run_with_evidence() -> None:
+    lost, parked = lose_alone(decide.MAX_LOST - 1)
+
+    assert isinstance(lost, e.AttemptLost)
+    assert isinstance(parked, e.RunParked)
+    assert (parked.reason, parked.lost) == ("poison", decide.MAX_LOST)
+    assert "signal 11" in parked.message
+
+
+def test_step_that_loses_a_process_alone_before_its_last_chance_is_tried_again() -> None:
+    (lost,) = lose_alone(decide.MAX_LOST - 2)
+
+    assert isinstance(lost, e.AttemptLost)
+    assert lost.lost == decide.MAX_LOST - 1
+
+
+def test_death_of_a_process_that_others_had_used_is_no_proof() -> None:
+    (lost,) = lose_alone(decide.MAX_LOST - 1, is_proof=False)
+
+    assert isinstance(lost, e.AttemptLost)
+    assert lost.lost == decide.MAX_LOST - 1
+
+
+def test_isolation_comes_before_the_last_attempt_that_may_be_lost() -> None:
+    assert decide.isolated_from(decide.MAX_LOST) == ISOLATED_FROM == 2
+    assert decide.isolated_from(2) == 1
+    assert decide.isolated_from(25) == 2
+
+
+def test_resumed_step_is_still_isolated_and_has_another_chance() -> None:
+    parked = e.RunParked(
+        run_id=given.RUN, reason="poison", message="", step="plan", lost=3, failed=0
+    )
+    resumed = e.RunResumed(source=given.control_at(0), run_id=given.RUN, by="me", reason="")
+
+    run = given.run_of(given.started(), given.lost(times=5), parked, resumed)
+
+    assert run.steps["plan"].lost == ISOLATED_FROM
 
 
 def test_timers_and_waits_are_due_at_their_time_and_not_before() -> None:

@@ -9,6 +9,8 @@ import pytest
 from stepfold.core import events as e
 from stepfold.core.errors import PayloadTooLargeError
 from stepfold.core.ids import Epoch
+from stepfold.core.shard import Chain
+from stepfold.journal import writer
 from stepfold.journal.writer import IN_FLIGHT_MAX, HistoryWriter
 from tests.unit import core_samples as given
 from tests.unit.recording_appender import RecordingAppender
@@ -22,6 +24,7 @@ class Desk:
         self.uncertain: list[str] = []
         self.errors: list[Exception] = []
         self.proven: list[int] = []
+        self.now_s = 50.0
         self.writer = HistoryWriter(
             appender=self.appender,
             topic="research.history",
@@ -30,6 +33,7 @@ class Desk:
             on_uncertain=self.uncertain.append,
             on_proof=lambda at: None,
             on_error=self.errors.append,
+            now_s=lambda: self.now_s,
         )
 
     def write(self, number: int, event: e.Event | None = None) -> None:
@@ -136,3 +140,48 @@ def test_whoever_waits_for_the_backlog_is_called_when_all_of_it_is_proven(desk: 
 
     assert early == []
     assert caught_up == [True]
+
+
+def test_time_without_a_proof_counts_only_while_something_waits_for_one(desk: Desk) -> None:
+    desk.now_s += 100
+    idle = (desk.writer.oldest_s, desk.writer.stalled_s)
+    desk.write(0)
+    desk.write(1)
+    desk.now_s += 4
+    waiting = (desk.writer.oldest_s, desk.writer.stalled_s)
+    desk.appender.report(0, EPOCH.offset + 1)
+    desk.now_s += 2
+
+    assert idle == (0.0, 0.0)
+    assert waiting == (4.0, 4.0)
+    assert (desk.writer.oldest_s, desk.writer.stalled_s) == (6.0, 2.0)
+
+
+@pytest.mark.parametrize("bound", ["UNPROVEN_EVENTS_MAX", "UNPROVEN_BYTES_MAX"])
+def test_too_many_events_without_a_proof_or_too_large_ones_are_told(
+    bound: str, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.write(0)
+    size = len(desk.appender.values[0])
+    monkeypatch.setattr(writer, bound, 1 if bound == "UNPROVEN_EVENTS_MAX" else size)
+    with_one = desk.writer.is_full
+
+    desk.write(1)
+    with_two = desk.writer.is_full
+    desk.appender.report(0, EPOCH.offset + 1)
+
+    assert (with_one, with_two, desk.writer.is_full) == (False, True, False)
+
+
+def test_what_is_proven_is_known_as_a_state_of_the_chain(desk: Desk) -> None:
+    def proven() -> tuple[Epoch, int, int]:
+        chain: Chain = desk.writer.proven
+        return chain.epoch, chain.next_seq, chain.last_offset
+
+    desk.write(0)
+    desk.write(1)
+    before = proven()
+    desk.appender.report(0, EPOCH.offset + 1)
+
+    assert before == (EPOCH, 0, EPOCH.offset)
+    assert proven() == (EPOCH, 1, EPOCH.offset + 1)

@@ -32,9 +32,18 @@ def worker(
     unsafe_dev: Annotated[
         bool | None, typer.Option("--unsafe-dev", help="Accept topics with a single replica.")
     ] = None,
+    health: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Serve /livez, /readyz and /metrics; further processes take the next ports.",
+        ),
+    ] = None,
     bootstrap_servers: Servers = None,
 ) -> None:
     """Run workflows until SIGTERM. Example: stepfold worker agents.research:app --processes 2"""
+    from stepfold.engine.health import parse_address
+    from stepfold.engine.process import EngineOptions
     from stepfold.engine.supervisor import Supervisor, supervise
     from stepfold.sdk.loader import load_app
     from stepfold.settings import settings
@@ -44,15 +53,26 @@ def worker(
     configure_logging(known.log_level)
     for target in targets:
         load_app(target)  # what is wrong with it is said here, once, and not by each process
+    count = processes or known.worker.processes
+    health = health or known.worker.health
+    if health is not None:
+        parse_address(health, count - 1)  # for the same reason
+    options = EngineOptions(
+        max_lost=known.worker.max_lost,
+        isolated_max=known.worker.isolated_max,
+        isolated_memory_mb=known.worker.isolated_memory_mb,
+        health=health,
+    )
     servers, config = kafka_of(bootstrap_servers)
     code = supervise(
         lambda: Supervisor(
             targets,
             bootstrap_servers=servers,
             kafka_config=config,
-            processes=processes or known.worker.processes,
+            processes=count,
             name=name or known.worker.name,
             unsafe_dev=known.worker.unsafe_dev if unsafe_dev is None else unsafe_dev,
+            options=options,
             ready=lambda: say(f"ready: {', '.join(targets)} on {servers}"),
         )
     )

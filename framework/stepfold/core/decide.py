@@ -7,22 +7,35 @@ clock; `now` is broker time in milliseconds and comes in as data.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from stepfold.core import events as e
 from stepfold.core.ids import NO_POSITION
 from stepfold.core.retry import Retry, next_attempt_at
-from stepfold.core.run import Run, RunStatus, Step, StepStatus
+from stepfold.core.run import ISOLATED_FROM, Run, RunStatus, Step, StepStatus
 from stepfold.core.shard import Shard
 
-LOST_MAX = 25
-"""Lost attempts of one step before its run is parked. It is generous as long as a
-suspect shares its process with others, which are lost along with it."""
+MAX_LOST = 3
+"""Lost attempts of one step at which its run is parked, unless set otherwise; the last of them
+was lost by a process that ran nothing else."""
+IN_VAIN_MAX = 25
+"""Attempts that brought no result, not even a failure, at which a run is parked without such a
+proof. It is generous, because each may have been the fault of a neighbour; but what takes its
+worker with it even from a process of its own must not be tried for ever."""
 
 
 # Attempts
 
 
 def start_attempt(
-    run: Run, step_id: str, *, payload: bytes, timeout_ms: int | None, worker_id: str, now: int
+    run: Run,
+    step_id: str,
+    *,
+    payload: bytes,
+    timeout_ms: int | None,
+    worker_id: str,
+    now: int,
+    isolated: bool = False,
 ) -> tuple[e.AttemptStarted, ...]:
     """The next attempt of a step that was never tried, or whose back-off is over."""
     step = run.steps.get(step_id)
@@ -41,7 +54,7 @@ def start_attempt(
             payload_encoding="none" if step or not payload else "json",
             key_id="",
             timeout_at=0 if timeout_ms is None else now + timeout_ms,
-            isolated=False,
+            isolated=isolated,
             worker_id=worker_id,
         ),
     )
@@ -130,25 +143,76 @@ def _next_at(
     return due or 0
 
 
-def lose_attempts(shard: Shard, run: Run) -> tuple[e.AttemptLost | e.RunParked, ...]:
-    """What a new owner says of the attempts that were open under older epochs (rule R19)."""
+def isolated_from(max_lost: int) -> int:
+    """Lost attempts from which on a step is isolated: before the last one that it may lose."""
+    return min(ISOLATED_FROM, max_lost - 1)
+
+
+def lose_attempts(
+    shard: Shard, run: Run, *, kept: Collection[str] = (), in_order: bool = False
+) -> tuple[e.AttemptLost | e.RunParked, ...]:
+    """What a new owner says of the attempts that were open under older epochs (rule R19).
+
+    kept: steps whose attempt the new owner's own process still has, from before it was cut
+    off. in_order: the owner before drained the shard: its process was well. A loss counts
+    against a step only if the step may have caused it; so neither that of an owner that
+    went in order counts, nor that of an isolated attempt whose worker has died.
+    """
     lost = tuple(
-        e.AttemptLost(
-            run_id=run.run_id,
-            step=step_id,
-            attempt=step.attempt,
-            lost=step.lost + 1,
-            prev_epoch_offset=step.epoch.offset,
-            prev_epoch_nonce=step.epoch.nonce,
-        )
+        _lost(run, step_id, step, counts=not in_order and not step.isolated)
         for step_id, step in run.steps.items()
-        if step.status is StepStatus.OPEN and step.epoch != shard.chain.epoch
+        if step.status is StepStatus.OPEN
+        and step.epoch != shard.chain.epoch
+        and step_id not in kept
     )
-    worst = max(lost, key=lambda event: event.lost, default=None)
-    if worst is None or worst.lost < LOST_MAX or run.status is not RunStatus.OPEN:
+    if in_order or run.status is not RunStatus.OPEN:
         return lost
-    message = f"step {worst.step!r} lost its process {worst.lost} times"
-    return (*lost, park(run, "poison", message, worst.step, lost=worst.lost))
+    hopeless = next((event for event in lost if _in_vain(run, event.step) >= IN_VAIN_MAX), None)
+    if hopeless is None:
+        return lost
+    message = (
+        f"{_in_vain(run, hopeless.step)} attempts of step {hopeless.step!r} were lost with their"
+        " worker and whatever else ran there; look for what ends the workers, then resume the run"
+    )
+    return (*lost, park(run, "poison", message, hopeless.step, lost=hopeless.lost))
+
+
+def lose_isolated_attempt(
+    run: Run, step_id: str, attempt: int, *, evidence: str, is_proof: bool, max_lost: int
+) -> tuple[e.AttemptLost | e.RunParked, ...]:
+    """The attempt's process, which ran nothing else, is gone; its worker is not.
+
+    is_proof: whether nothing but the step can be the cause.
+    """
+    step = _open_attempt(run, step_id, attempt)
+    if step is None:
+        return ()
+    lost = _lost(run, step_id, step, counts=is_proof)
+    is_guilty = is_proof and lost.lost >= max_lost
+    if run.status is not RunStatus.OPEN or not (is_guilty or _in_vain(run, step_id) >= IN_VAIN_MAX):
+        return (lost,)
+    message = (
+        f"step {step_id!r} lost its process {lost.lost} times, the last time in a process of its"
+        f" own: {evidence}\nMend the step or its input, then resume the run"
+    )
+    return (lost, park(run, "poison", message, step_id, lost=lost.lost))
+
+
+def _in_vain(run: Run, step_id: str) -> int:
+    """Attempts so far, the open one included, that brought nothing, not even a failure."""
+    step = run.steps[step_id]
+    return step.attempt - step.failed
+
+
+def _lost(run: Run, step_id: str, step: Step, *, counts: bool) -> e.AttemptLost:
+    return e.AttemptLost(
+        run_id=run.run_id,
+        step=step_id,
+        attempt=step.attempt,
+        lost=step.lost + counts,
+        prev_epoch_offset=step.epoch.offset,
+        prev_epoch_nonce=step.epoch.nonce,
+    )
 
 
 def park(run: Run, reason: str, message: str, step_id: str, *, lost: int = 0) -> e.RunParked:

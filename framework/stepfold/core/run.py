@@ -60,6 +60,8 @@ class Step:
     failed: int = 0
     lost: int = 0
     next_at: int = 0
+    isolated: bool = False
+    """Whether the latest attempt has, or had, a process of its own."""
 
 
 class Wait(NamedTuple):
@@ -151,6 +153,7 @@ def _attempt_started(run: Run, event: e.AttemptStarted, at: int, epoch: Epoch) -
     step.attempt = event.attempt
     step.epoch = epoch
     step.timeout_at = event.timeout_at
+    step.isolated = event.isolated
 
 
 def _step_completed(run: Run, event: e.StepCompleted, at: int, epoch: Epoch) -> None:
@@ -189,14 +192,16 @@ def _attempt_lost(run: Run, event: e.AttemptLost, at: int, epoch: Epoch) -> None
     step.next_at = at + lost_delay_ms(event.lost)
 
 
+ISOLATED_FROM = 2
+"""Lost attempts of one step from which on it gets a process of its own."""
 LOST_DELAY_FIRST_MS = 250
 LOST_DELAY_MAX_MS = 10_000
 
 
 def lost_delay_ms(lost: int) -> int:
-    """Slow start after lost attempts: none after the first, then 250 ms, doubling, 10 s at most.
+    """Before the next attempt: nothing after the first loss, then 250 ms, doubling, 10 s at most.
 
-    A step that kills its process thus takes its neighbours down ever more rarely.
+    How many suspects start at once is bounded besides, by the process that starts them.
     """
     if lost <= 1:
         return 0
@@ -286,7 +291,9 @@ def _resumed(run: Run, event: e.RunResumed, at: int, epoch: Epoch) -> None:
     if run.status is RunStatus.PARKED:
         run.status = RunStatus.OPEN
         for step in run.steps.values():
-            step.lost = 0  # whoever resumes it gives it another chance, and not a last one
+            # Another chance, and not a last one; but what was isolated stays so, because its
+            # neighbours have had nothing to do with the decision to resume it.
+            step.lost = min(step.lost, ISOLATED_FROM)
 
 
 def _ends(status: RunStatus) -> Callable[[Run, Any, int, Epoch], None]:

@@ -55,7 +55,10 @@ class AttemptCancelled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptLost:
-    """The process that ran the attempt is gone; not a failure of the step."""
+    """The process that ran the attempt is gone; not a failure of the step.
+
+    lost: losses that are held against the step so far. One that it cannot have caused is not.
+    """
 
     run_id: str
     step: str

@@ -105,6 +105,7 @@ def _step_state(step: Step) -> Plain:
         step.failed,
         step.lost,
         step.next_at,
+        step.isolated,
     ]
 
 

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TypeAlias
 
 from stepfold.core import decide
+from stepfold.core import events as e
 from stepfold.core.errors import PayloadError, PayloadTooLargeError
 from stepfold.core.retry import Retry
-from stepfold.core.run import Run, RunStatus, StepStatus
-from stepfold.engine.executor import PAYLOAD_BYTES_MAX, AttemptKey, Ended, Executor
+from stepfold.core.run import Run, RunStatus, Step, StepStatus
+from stepfold.engine.execution import PAYLOAD_BYTES_MAX, Died
+from stepfold.engine.executor import AttemptKey, Ended, Executor
 from stepfold.engine.guard import Guard
 from stepfold.engine.history import ShardHistory
 from stepfold.engine.live import LiveRun
+from stepfold.engine.places import Kind
 from stepfold.engine.results import result_events
 from stepfold.engine.surroundings import Surroundings
 from stepfold.journal.port import ShardId
 from stepfold.sdk.calls import StepCall
 
-UNPROVEN_MAX = 5_000
-"""Events ahead of their proof; more than these, and no further attempt starts."""
+logger = logging.getLogger(__name__)
 
 Attend: TypeAlias = Callable[[Run, Callable[[Run], object]], None]
 
@@ -44,27 +47,25 @@ class Attempts:
         guard: Guard,
     ) -> None:
         self.is_draining = False
+        self._is_held = False
+        self._held: dict[tuple[str, str], None] = {}  # in the order in which they were asked for
         self._shard_id = shard_id
         self._history = history
         self._executor: Executor = around.executor
         self._worker_id = around.worker_id
+        self._max_lost = around.limits.max_lost
         self._live = live
         self._retry = retry
         self._go_on = go_on
         self._attend = attend
-        self._waiting: set[tuple[str, str]] = set()
         self._guard = guard
 
     def attach(self) -> None:
-        """Take the results of this shard's attempts from now on, those kept so far at once.
+        """Take the results of this shard's attempts from now on, unsettled ones at once.
 
         What still runs, and is not open any more, was lost to another owner: it is ended.
         """
-        for key in self._executor.running_of(self._shard_id):
-            run = self._history.shard.runs.get(key.run_id)
-            step = None if run is None else run.steps.get(key.step)
-            if step is None or step.status is not StepStatus.OPEN or step.attempt != key.attempt:
-                self._executor.cancel(key)
+        self._executor.keep_only(self._shard_id, self._is_open)
         self._executor.attach(self._shard_id, self._guard(self.ended))
 
     def detach(self) -> None:
@@ -74,66 +75,120 @@ class Attempts:
         """Start the step's next attempt if it may start now; else it stays asked for."""
         run = live.run
         step = run.steps.get(call.step)
+        if step is not None and step.status is StepStatus.OPEN:
+            self._begin_late(live, call, step)
+            return
         if step is not None and (step.status is not StepStatus.BACKOFF or step.next_at > now):
             return
         if run.paused or self.is_draining or run.status is not RunStatus.OPEN:
             return
-        if not self._has_to_wait(run.run_id, call.step):
-            self._start(live, call)
+        kind = self._kind_of(run, step)
+        if not self._has_to_wait(run, call.step, kind):
+            self._start(live, call, kind)
+
+    def hold(self) -> None:
+        """Start nothing until `release`; what is asked for meanwhile is started then."""
+        self._is_held = True
+
+    def release(self) -> None:
+        self._is_held = False
+        held, self._held = self._held, {}
+        for run_id, step_id in held:
+            self._want_again(run_id, step_id)
 
     def abandon(self, run: Run, step_id: str, reason: str) -> None:
         """The workflow does not wait for the step any more, or has ended."""
         attempt = run.steps[step_id].attempt
         self._history.append_all(decide.cancel_attempt(run, step_id, reason), run)
-        self._executor.cancel(AttemptKey(run.run_id, step_id, attempt))
+        self._executor.cancel(self._shard_id, AttemptKey(run.run_id, step_id, attempt))
 
-    def lose(self, run: Run) -> None:
-        """Attempts of older epochs are lost, but for those that this process still runs."""
-        for step_id, step in run.steps.items():
-            key = AttemptKey(run.run_id, step_id, step.attempt)
-            if step.status is StepStatus.OPEN and self._executor.runs(key, self._shard_id):
-                step.epoch = self._history.writer.epoch
-        self._history.append_all(decide.lose_attempts(self._history.shard, run), run)
+    def lose(self, run: Run, *, in_order: bool) -> None:
+        """Attempts of older epochs are lost, but for those that this process still has.
+
+        in_order: the owner before this one was done with the shard; it did not die.
+        """
+        kept = {
+            step_id
+            for step_id, step in run.steps.items()
+            if self._executor.has(AttemptKey(run.run_id, step_id, step.attempt), self._shard_id)
+        }
+        shard = self._history.shard
+        lost = decide.lose_attempts(shard, run, kept=kept, in_order=in_order)
+        self._history.append_all(lost, run)
 
     def ended(self, ended: Ended) -> None:
-        """A result of an attempt, from the executor; a late one yields nothing."""
-        run = self._history.shard.runs.get(ended.key.run_id)
+        """What came of an attempt, from the executor; of a late one nothing is recorded."""
         if not self._history.is_certain:
-            self._executor.keep(self._shard_id, ended)
-        elif run is not None:
+            return  # the executor keeps it for whoever leads next
+        run = self._history.shard.runs.get(ended.key.run_id)
+        if run is None:
+            self._executor.settle(self._shard_id, ended.key)
+        else:
             self._attend(run, partial(self._record, ended))
 
     def _record(self, ended: Ended, run: Run) -> None:
         if run.run_id not in self._live:
             self._go_on(run)  # only its code knows the policy of the step
         live = self._live.get(run.run_id)
+        events = self._events_of(run, live, ended)
+        settle = partial(self._executor.settle, self._shard_id, ended.key)
+        if not events:
+            settle()
+            return
+        self._history.append_all(events[:-1], run)
+        self._history.append(events[-1], tenant=run.tenant, when_proven=settle)
+        step = run.steps[ended.key.step]
+        if live is not None and step.status is StepStatus.BACKOFF:
+            live.has_backed_off(step.next_at)
+        self._go_on(run)
+
+    def _events_of(self, run: Run, live: LiveRun | None, ended: Ended) -> tuple[e.Event, ...]:
+        if isinstance(ended.result, Died):
+            logger.warning(
+                "isolated attempt lost its process",
+                extra={
+                    "run_id": ended.key.run_id,
+                    "step": ended.key.step,
+                    "attempt": ended.key.attempt,
+                    "reason": ended.result.evidence,
+                },
+            )
         call = live.steps.get(ended.key.step) if live is not None else None
         policy = call.retry if call is not None else self._retry
-        now = self._history.clock.now_ms()
-        if self._history.append_all(result_events(run, ended, policy, now), run):
-            step = run.steps[ended.key.step]
-            if live is not None and step.status is StepStatus.BACKOFF:
-                live.has_backed_off(step.next_at)
-            self._go_on(run)
+        return result_events(run, ended, policy, self._max_lost, self._history.clock.now_ms())
 
-    def _has_to_wait(self, run_id: str, step_id: str) -> bool:
+    def _is_open(self, key: AttemptKey) -> bool:
+        run = self._history.shard.runs.get(key.run_id)
+        step = None if run is None else run.steps.get(key.step)
+        return step is not None and step.status is StepStatus.OPEN and step.attempt == key.attempt
+
+    def _kind_of(self, run: Run, step: Step | None) -> Kind:
+        if step is None or step.lost == 0:
+            return Kind.ORDINARY
+        if step.lost < decide.isolated_from(self._max_lost):
+            return Kind.SUSPECT
+        if self._executor.can_isolate(run.app):
+            return Kind.ISOLATED
+        self._executor.note_not_isolated(run.app)
+        return Kind.SUSPECT
+
+    def _has_to_wait(self, run: Run, step_id: str, kind: Kind) -> bool:
         """Whether there is no room for an attempt now; it is asked for again when there is."""
-        key = (run_id, step_id)
-        if key in self._waiting:
-            return True
-        writer = self._history.writer
-        if self._executor.is_full:
-            wait: Callable[[Callable[[], None]], None] = self._executor.when_room
-        elif writer.unproven > UNPROVEN_MAX:
-            wait = writer.when_caught_up
+        name = (run.run_id, step_id)
+        again = self._guard(partial(self._want_again, *name))
+        if self._is_held:
+            self._held[name] = None
+        elif not self._executor.places.has_room(kind):
+            step = run.steps.get(step_id)
+            since = step.first_started_at if step is not None else 0
+            self._executor.places.ask((self._shard_id, name), kind, again, since=since)
+        elif self._history.writer.is_full:
+            self._history.writer.when_caught_up(again)
         else:
             return False
-        self._waiting.add(key)
-        wait(self._guard(partial(self._want_again, run_id, step_id)))
         return True
 
     def _want_again(self, run_id: str, step_id: str) -> None:
-        self._waiting.discard((run_id, step_id))
         live = self._live.get(run_id)
         call = live.steps.get(step_id) if live is not None else None
         if live is not None and call is not None and self._history.is_certain:
@@ -142,7 +197,18 @@ class Attempts:
             if live.is_behind:
                 self._go_on(live.run)
 
-    def _start(self, live: LiveRun, call: StepCall) -> None:
+    def _begin_late(self, live: LiveRun, call: StepCall, step: Step) -> None:
+        """Execute an attempt that was started here, when the shard was lost before the proof.
+
+        It is in the folded history now, and a claim of ours behind it, so it is proven.
+        """
+        key = AttemptKey(live.run.run_id, call.step, step.attempt)
+        if self._executor.take_unbegun(key, self._shard_id):
+            kind = self._kind_of(live.run, step)
+            self._executor.reserve(self._shard_id, key, kind)
+            self._execute(live, call, key, kind)
+
+    def _start(self, live: LiveRun, call: StepCall, kind: Kind) -> None:
         run = live.run
         is_first = call.step not in run.steps
         try:
@@ -155,6 +221,7 @@ class Attempts:
             payload=payload,
             timeout_ms=call.timeout_ms,
             worker_id=self._worker_id,
+            isolated=kind is Kind.ISOLATED,
             now=self._history.clock.now_ms(),
         )
         for event in started:
@@ -163,17 +230,20 @@ class Attempts:
                 self._refuse(run, call.step, event.attempt, refused)
                 continue
             key = AttemptKey(run.run_id, call.step, event.attempt)
-            execute = partial(self._execute, live, call, key)
+            execute = partial(self._execute, live, call, key, kind)
             self._history.append(event, tenant=run.tenant, when_proven=execute)
-            self._executor.reserve(self._shard_id, key)
+            self._executor.reserve(self._shard_id, key, kind)
 
-    def _execute(self, live: LiveRun, call: StepCall, key: AttemptKey) -> None:
+    def _execute(self, live: LiveRun, call: StepCall, key: AttemptKey, kind: Kind) -> None:
         step = live.run.steps.get(call.step)
         if step is None or step.status is not StepStatus.OPEN or step.attempt != key.attempt:
             self._executor.release(key)  # given up while the proof was under way
-            return
-        context = live.instance.step_context(call.step, key.attempt)
-        self._executor.start(self._shard_id, key, call, context)
+        elif kind is Kind.ISOLATED:
+            replay = live.replay(key.step, key.attempt, call.timeout_ms)
+            self._executor.start_isolated(self._shard_id, key, replay)
+        else:
+            context = live.instance.step_context(call.step, key.attempt)
+            self._executor.start(self._shard_id, key, call, context)
 
     def _refuse(self, run: Run, step_id: str, attempt: int, error: PayloadError) -> None:
         failed = decide.fail_attempt(

@@ -10,7 +10,7 @@ from stepfold.core.errors import PayloadError, PayloadTooLargeError, StepfoldErr
 from stepfold.core.ids import short_topic_id
 from stepfold.core.run import Run
 from stepfold.engine.directory import Answer, Directory
-from stepfold.engine.executor import PAYLOAD_BYTES_MAX
+from stepfold.engine.execution import PAYLOAD_BYTES_MAX
 from stepfold.engine.guard import Guard
 from stepfold.engine.history import ShardHistory
 from stepfold.journal.port import AppTopics

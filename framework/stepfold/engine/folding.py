@@ -23,11 +23,15 @@ FOLD_SLICE_RECORDS = 2_000
 
 
 class Folding:
-    """position: the offset that a further record would have to reach."""
+    """position: the offset that a further record would have to reach.
+
+    is_in_order: whether the last event is the word of an owner that it is done with the shard.
+    """
 
     def __init__(self, reader: Reader, history: str, partition: int) -> None:
         self.shard = Shard()
         self.position = 0
+        self.is_in_order = False
         self._reader = reader
         self._history = history
         self._partition = partition
@@ -106,4 +110,6 @@ class Folding:
         verdict = self.shard.chain.judge(recorded)
         if verdict in (Verdict.APPLIES, Verdict.CLAIMS):
             evolve(self.shard, recorded.event, recorded.at, self.shard.chain.epoch)
+        if verdict is Verdict.APPLIES:
+            self.is_in_order = isinstance(recorded.event, e.Drained)
         self.position = offset + 1

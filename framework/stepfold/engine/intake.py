@@ -101,16 +101,22 @@ class Intake:
         self._work()
 
     def relieve(self) -> None:
-        """Read on when enough runs have ended; give up commands whose run did not come."""
+        """Read on when there is room again; give up commands whose run did not come."""
         if self._is_inbox and self._leader.writer.is_certain:
             self._append(intake.overdue(self._leader.shard, self._leader.clock.now_ms()))
-        runs = len(self._leader.shard.runs)
-        if self._is_paused and runs < RUNS_OPEN_RESUME and self.held < RECORDS_HELD_MAX:
+        if self._is_paused and not self._is_too_much(RUNS_OPEN_RESUME):
             self._is_paused = False
             self._reader.resume(self.source.name, self._partition)
+        if self._records and self._copying is None and not self._leader.writer.is_full:
+            # From a callback: the loops of runs must not be entered from inside a task.
+            clock = self._leader.clock
+            clock.call_at(clock.now_ms(), self._guard(self._work))
 
     def _work(self) -> None:
-        while self._records and self._copying is None and self._leader.writer.is_certain:
+        writer = self._leader.writer
+        while self._records and self._copying is None and writer.is_certain:
+            if writer.is_full or self._is_closed:
+                break
             record = self._records.popleft()
             if record.offset < self.position:
                 continue
@@ -124,10 +130,14 @@ class Intake:
         self._restrain()
 
     def _restrain(self) -> None:
-        has_too_many_runs = self._is_inbox and len(self._leader.shard.runs) > RUNS_OPEN_MAX
-        if not self._is_paused and (has_too_many_runs or self.held > RECORDS_HELD_MAX):
+        if not self._is_paused and not self._is_closed and self._is_too_much(RUNS_OPEN_MAX):
             self._is_paused = True
             self._reader.pause(self.source.name, self._partition)
+
+    def _is_too_much(self, runs_max: int) -> bool:
+        """Of runs only the inbox brings more; of the rest, every record may."""
+        has_too_many_runs = self._is_inbox and len(self._leader.shard.runs) > runs_max
+        return has_too_many_runs or self.held > RECORDS_HELD_MAX or self._leader.writer.is_full
 
     def _take_one(self, record: LogRecord) -> None:
         size = len(record.value or b"")

@@ -34,7 +34,6 @@ from stepfold.engine.surroundings import Surroundings
 from stepfold.engine.timers import Wakes
 from stepfold.journal.port import Appender, AppTopics, ShardId
 from stepfold.journal.writer import HistoryWriter
-from stepfold.sdk.activation import WorkflowInstance
 from stepfold.sdk.app import App
 from stepfold.sdk.calls import (
     Call,
@@ -118,8 +117,11 @@ class Leader:
 
     # Life
 
-    def start(self) -> None:
-        """Take up all that is pending: there is no other path for a new owner."""
+    def start(self, *, in_order: bool) -> None:
+        """Take up all that is pending: there is no other path for a new owner.
+
+        in_order: the owner before this one drained the shard.
+        """
         for source in (self.topics.inbox, self.topics.control):
             if (source.topic_id, self.shard_id.partition) not in self.shard.intake:
                 self.append(
@@ -132,7 +134,7 @@ class Leader:
                 )
         self._outbox.start()
         for run in list(self.shard.runs.values()):
-            self._attempts.lose(run)
+            self._attempts.lose(run, in_order=in_order)
         self._attempts.attach()
         self._recovering.extend(self.shard.runs)
         self._recover()
@@ -167,6 +169,15 @@ class Leader:
     def drain(self) -> None:
         """Start no attempt any more."""
         self._attempts.is_draining = True
+
+    def hold(self) -> None:
+        """Begin nothing new until `release`: proofs do not come. What ends is recorded."""
+        self._attempts.hold()
+        self._wakes.hold()
+
+    def release(self) -> None:
+        self._wakes.release()
+        self._attempts.release()
 
     @property
     def live_runs(self) -> int:
@@ -276,17 +287,7 @@ class Leader:
             return None
         if DEFINITION_WAIT in run.waits:
             self.append(definition_found(run), tenant=run.tenant)
-        instance = WorkflowInstance(
-            definition,
-            run_id=run.run_id,
-            app=run.app,
-            tenant=run.tenant,
-            event_name=run.event_name,
-            event_id=run.event_id,
-            event_data=run.payload,
-            started_at=run.accepted_at,
-        )
-        live = LiveRun(run, instance)
+        live = LiveRun.of(run, definition)
         self._live[run.run_id] = live
         return live
 

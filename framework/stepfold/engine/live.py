@@ -8,7 +8,7 @@ have run on events that never became valid, the whole live run is dropped and re
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stepfold.core.outcomes import (
     CancelAsked,
@@ -22,6 +22,7 @@ from stepfold.core.outcomes import (
     WaitTimedOut,
 )
 from stepfold.core.run import Run, StepStatus
+from stepfold.engine.isolated_process import Replay
 from stepfold.sdk.activation import WorkflowInstance
 from stepfold.sdk.calls import (
     Call,
@@ -33,6 +34,7 @@ from stepfold.sdk.calls import (
     SleepCall,
     StepCall,
 )
+from stepfold.sdk.workflow import WorkflowDefinition
 
 
 class Wanted(NamedTuple):
@@ -55,6 +57,20 @@ class LiveRun:
         self._is_started = False
         self._consumed = 0
         self._recovered = len(run.outcomes)
+
+    @classmethod
+    def of(cls, run: Run, definition: WorkflowDefinition[Any, Any]) -> LiveRun:
+        instance = WorkflowInstance(
+            definition,
+            run_id=run.run_id,
+            app=run.app,
+            tenant=run.tenant,
+            event_name=run.event_name,
+            event_id=run.event_id,
+            event_data=run.payload,
+            started_at=run.accepted_at,
+        )
+        return cls(run, instance)
 
     @property
     def is_behind(self) -> bool:
@@ -129,6 +145,24 @@ class LiveRun:
         steps = (self.run.steps.get(step_id) for step_id in self.steps)
         due = (step.next_at for step in steps if step and step.status is StepStatus.BACKOFF)
         return min((at for at in due if at > self._woken_at), default=None)
+
+    def replay(self, step: str, attempt: int, timeout_ms: int | None) -> Replay:
+        """What another process needs to know to execute this attempt."""
+        run = self.run
+        return Replay(
+            run_id=run.run_id,
+            app=run.app,
+            workflow=run.workflow,
+            tenant=run.tenant,
+            event_name=run.event_name,
+            event_id=run.event_id,
+            event_data=run.payload,
+            started_at=run.accepted_at,
+            outcomes=tuple(run.outcomes),
+            step=step,
+            attempt=attempt,
+            timeout_ms=timeout_ms,
+        )
 
     def close(self) -> None:
         self.instance.close()

@@ -1,4 +1,4 @@
-"""One shard from candidate to leader and back: fold, lease, claim, fold to the claim, lead.
+"""One shard from candidate to leader and back: take it over, lead it, let it go.
 
 Section 3 of the protocol. Membership in the group only makes this process a candidate;
 what it may do follows from the log alone. Whatever goes wrong while leading (a proof
@@ -11,41 +11,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-from dataclasses import dataclass
-from functools import partial
 
 from stepfold.core import events as e
-from stepfold.core.ids import Epoch
-from stepfold.core.shard import Shard
-from stepfold.engine.claiming import append_claim, new_claim
-from stepfold.engine.folding import Folding
+from stepfold.core.shard import Chain
 from stepfold.engine.guard import Guard
 from stepfold.engine.intake import Intake
 from stepfold.engine.leader import Leader
 from stepfold.engine.shard_states import ShardFaultError, ShardState, ShardUnreadableError
 from stepfold.engine.surroundings import Surroundings
-from stepfold.engine.topics_watch import TopicsWatch
-from stepfold.journal.port import (
-    Appender,
-    AppTopics,
-    Lease,
-    Membership,
-    Reader,
-    ShardId,
-)
+from stepfold.engine.takeover import ClaimPace, Log, Taken, Takeover
+from stepfold.journal.port import ShardId
 from stepfold.journal.writer import HistoryWriter
 from stepfold.sdk.app import App
 
 logger = logging.getLogger(__name__)
 
-LEASE_RETRY_S = 0.2
-LEASE_TRIES_MAX = 25
 CLAIM_BACKOFF_MIN_S = 0.2
 CLAIM_BACKOFF_MAX_S = 5.0
-CLAIM_FOLD_TIMEOUT_S = 30.0
-PROOF_OVERDUE_S = 5.0
-"""Without a proof for so long it is said (rule R12): nothing new begins, and nothing is lost."""
 UNREADABLE_RETRY_S = 10.0
 """Until a topic that could not be read is tried again; rights come back, and topics do."""
 PROOF_TIMEOUT_S = 2.0
@@ -54,47 +36,30 @@ PROOF_LOOK_S = 0.005
 RELIEF_INTERVAL_S = 0.2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Log:
-    """The parts of the journal that an owner uses."""
-
-    appender: Appender
-    reader: Reader
-    membership: Membership
-    topics: AppTopics
-    watch: TopicsWatch
-
-
-class Overdue:
-    """Whether no proof came for so long that a person should hear of it; says so once."""
-
-    def __init__(self) -> None:
-        self._proven_seq = -1
-        self._since = 0.0
-
-    def is_to_be_said(self, writer: HistoryWriter, now: float) -> bool:
-        if not writer.unproven or writer.proven_seq != self._proven_seq:
-            self._proven_seq, self._since = writer.proven_seq, now
-        if now - self._since < PROOF_OVERDUE_S:
-            return False
-        self._since = math.inf
-        return True
-
-
 class ShardOwner:
     def __init__(
-        self, *, shard_id: ShardId, app: App, log: Log, around: Surroundings, build: str
+        self,
+        *,
+        shard_id: ShardId,
+        app: App,
+        log: Log,
+        around: Surroundings,
+        build: str,
+        pace: ClaimPace,
     ) -> None:
         self.shard_id = shard_id
         self.state = ShardState.UNASSIGNED
         self.fault: str | None = None
         self.leader: Leader | None = None
+        self.led_until: Chain | None = None
+        """How far the history is known to be this process's own, once it has led."""
         self._app = app
         self._log = log
         self._around = around
+        self._limits = around.limits
         self._build = build
+        self._pace = pace
         self._loop = asyncio.get_running_loop()
-        self._folding = self._new_folding()
         self._uncertain: asyncio.Future[str] | None = None
         self._committed = -1
         self._intakes: list[Intake] = []
@@ -132,23 +97,29 @@ class ShardOwner:
         return sum(intake.held for intake in self._intakes)
 
     async def drain(self, grace_s: float) -> None:
-        """Let running attempts end, record them, and say that the shard is free (rule R14)."""
+        """Let running attempts end, record them, and say that the shard is free (rule R14).
+
+        Results that have no proof yet have all of the grace for it, in which Kafka may come
+        back: they are kept nowhere else.
+        """
         leader = self.leader
-        if leader is None or self.state is not ShardState.LEADING:
+        if leader is None or self.state not in (ShardState.LEADING, ShardState.DEGRADED):
             return
         self.state = ShardState.DRAINING
+        deadline = self._loop.time() + grace_s
         leader.drain()
         for intake in self._intakes:
             intake.close()
         # An attempt whose start is not proven yet is not running yet, but it will.
-        await self._wait_proven(leader.writer)
-        await self._around.executor.wait_idle(self.shard_id, grace_s)
+        await self._wait_proven(leader.writer, PROOF_TIMEOUT_S)
+        left_s = max(0.0, deadline - self._loop.time())
+        await self._around.executor.wait_idle(self.shard_id, left_s)
         if leader.writer.is_certain:
             leader.append(e.Drained(reason="release", open_attempts=leader.open_attempts))
-        await self._wait_proven(leader.writer)
+        await self._wait_proven(leader.writer, max(PROOF_TIMEOUT_S, deadline - self._loop.time()))
 
-    async def _wait_proven(self, writer: HistoryWriter) -> None:
-        deadline = self._loop.time() + PROOF_TIMEOUT_S
+    async def _wait_proven(self, writer: HistoryWriter, timeout_s: float) -> None:
+        deadline = self._loop.time() + timeout_s
         while writer.is_certain and writer.unproven:
             if self._loop.time() > deadline:
                 return
@@ -158,127 +129,64 @@ class ShardOwner:
 
     async def _become_leader(self) -> bool:
         self.state = ShardState.FOLDING
-        self._folding, begun_at = self._new_folding(), self._loop.time()
-        try:
-            await self._folding.to_end(
-                await self._log.membership.checkpoint(self.shard_id.partition)
-            )
-            await self._log.watch.look(since=begun_at)
-            self._check_opened()
-            if not await self._hold_lease():
-                return False
-            self.state = ShardState.CLAIMING
-            epoch = await self._claim()
-            if epoch is None:
-                return False
-        finally:
-            self._folding.close()
+        takeover = Takeover(
+            shard_id=self.shard_id,
+            log=self._log,
+            around=self._around,
+            build=self._build,
+            pace=self._pace,
+            on_claiming=self._is_claiming,
+        )
+        taken = await takeover.run()
+        if taken is None:
+            return False
         # From a callback: the loops of runs must not be entered from inside a task.
         started: asyncio.Future[None] = self._loop.create_future()
-        self._loop.call_soon(self._start_leading_then, epoch, started)
+        self._loop.call_soon(self._start_leading_then, taken, started)
         await started
         return True
 
-    def _new_folding(self) -> Folding:
-        return Folding(self._log.reader, self._log.topics.history.name, self.shard_id.partition)
-
-    @property
-    def _shard(self) -> Shard:
-        return self._folding.shard
-
-    def _check_opened(self) -> None:
-        """Rule R2: the topics are still those that the history was opened with."""
-        if self._log.watch.changed is not None:
-            raise ShardFaultError(self._log.watch.changed)
-        opened, topics = self._shard.opened, self._log.topics
-        if opened is None:
-            return
-        was = (opened.history_topic_id, opened.inbox_topic_id, opened.control_topic_id)
-        now = (topics.history.topic_id, topics.inbox.topic_id, topics.control.topic_id)
-        if was != now or opened.partitions != topics.history.partitions:
-            raise ShardFaultError(
-                f"the topics of app {self.shard_id.app!r} are not those that its history was opened"
-                f" with (ids {was}, {opened.partitions} partitions; now {now},"
-                f" {topics.history.partitions}): a topic was re-created or changed; restore it"
-            )
-
-    async def _hold_lease(self) -> bool:
-        for _ in range(LEASE_TRIES_MAX):
-            taken = self._shard.intake.get(
-                (self._log.topics.inbox.topic_id, self.shard_id.partition)
-            )
-            offset = None if taken is None else taken.offset + 1
-            lease = await self._log.membership.check_lease(self.shard_id.partition, offset)
-            if lease is not Lease.UNKNOWN:
-                return lease is Lease.HELD
-            await asyncio.sleep(LEASE_RETRY_S)
-        return False
-
-    async def _claim(self) -> Epoch | None:
-        """Append a claim and fold up to it; None when it turned out void."""
-        topics, chain = self._log.topics, self._shard.chain
-        claim = new_claim(chain, self._around, build=self._build, unsafe=topics.unsafe)
-        self._folding.expect(claim)
-        report = await append_claim(
-            self._log.appender,
-            topics.history.name,
-            self.shard_id.partition,
-            claim,
-            self._around,
-        )
-        if report.offset is None:
-            logger.warning("claim is not acknowledged", extra=self._extra(reason=report.error))
-            return None
-        # Before anything is decided here: this machine's clock may be minutes off, and all
-        # timers that seem to be due by it would fire.
-        self._around.clock.observe(report.timestamp)
-        try:
-            # A report may name a place that is not there yet, and would not be for ever.
-            async with asyncio.timeout(CLAIM_FOLD_TIMEOUT_S):
-                await self._folding.until_claim()
-        except TimeoutError:
-            return None
-        epoch = self._shard.chain.epoch
-        # It is partial if what was folded before was trimmed while the claim was under way.
-        return epoch if epoch.nonce == claim.nonce and not self._shard.is_partial else None
+    def _is_claiming(self) -> None:
+        self.state = ShardState.CLAIMING
 
     # Leading
 
-    def _start_leading_then(self, epoch: Epoch, started: asyncio.Future[None]) -> None:
+    def _start_leading_then(self, taken: Taken, started: asyncio.Future[None]) -> None:
         try:
-            self._start_leading(epoch)
+            self._start_leading(taken)
         except Exception as error:  # noqa: BLE001 - whoever awaits it raises it
             started.set_exception(self._fault_of(error))
         else:
             started.set_result(None)
 
-    def _start_leading(self, epoch: Epoch) -> None:
+    def _start_leading(self, taken: Taken) -> None:
         self._uncertain = self._loop.create_future()
         topics = self._log.topics
+        guard = Guard(self._broke)
         writer = HistoryWriter(
             appender=self._log.appender,
             topic=topics.history.name,
             partition=self.shard_id.partition,
-            epoch=epoch,
+            epoch=taken.epoch,
             on_uncertain=self._is_uncertain,
-            on_proof=self._around.clock.observe,
+            on_proof=guard(self._proven),
             on_error=self._broke,
+            now_s=self._loop.time,
         )
-        guard = Guard(self._broke)
         self.leader = leader = Leader(
             shard_id=self.shard_id,
             topics=topics,
             app=self._app,
-            shard=self._shard,
+            shard=taken.shard,
             writer=writer,
             around=self._around,
             appender=self._log.appender,
             note_checkpoint=self._note_checkpoint,
             guard=guard,
         )
-        if self._shard.opened is None:
+        if taken.shard.opened is None:
             leader.append(self._opening())
-        leader.start()
+        leader.start(in_order=taken.in_order)
         self._intakes = [
             Intake(leader, source, self._log.reader, self._log.appender, guard)
             for source in (topics.control, topics.inbox)
@@ -286,7 +194,7 @@ class ShardOwner:
         for intake in self._intakes:
             intake.open()
         self.state, self.fault = ShardState.LEADING, None
-        logger.info("shard is led here", extra=self._extra(runs=len(self._shard.runs)))
+        logger.info("shard is led here", extra=self._extra(runs=len(taken.shard.runs)))
 
     def _note_checkpoint(self, lwm: int) -> None:
         self._log.membership.note_checkpoint(self.shard_id.partition, lwm)
@@ -306,7 +214,7 @@ class ShardOwner:
     async def _lead(self) -> str:
         """Until a proof fails; says why."""
         assert self._uncertain is not None
-        relieve = Guard(self._broke)(partial(self._relieve, Overdue()))
+        relieve = Guard(self._broke)(self._relieve)
         try:
             while True:
                 done, _ = await asyncio.wait((self._uncertain,), timeout=RELIEF_INTERVAL_S)
@@ -318,11 +226,12 @@ class ShardOwner:
         finally:
             self._stop_leading()
 
-    def _relieve(self, overdue: Overdue) -> None:
+    def _relieve(self) -> None:
         """What has to be seen to from time to time."""
         leader = self.leader
         if leader is None:
             return
+        self._watch_proofs(leader)
         for intake in self._intakes:
             intake.relieve()
         leader.relieve()
@@ -331,10 +240,32 @@ class ShardOwner:
         if not leader.writer.unproven and inbox != self._committed:
             self._committed = inbox
             self._log.membership.commit(self.shard_id.partition, inbox)
-        if overdue.is_to_be_said(leader.writer, self._loop.time()):
+
+    def _watch_proofs(self, leader: Leader) -> None:
+        """Rule R12: begin nothing while proofs do not come, and doubt the client in the end."""
+        stalled_s = leader.writer.stalled_s
+        if self.state is ShardState.LEADING and stalled_s >= self._limits.degraded_after_s:
+            self.state = ShardState.DEGRADED
+            leader.hold()
             logger.warning(
-                "history does not answer", extra=self._extra(unproven=leader.writer.unproven)
+                "history does not answer",
+                extra=self._extra(unproven=leader.writer.unproven, stalled_s=round(stalled_s, 1)),
             )
+        stalled_at = self._loop.time() - stalled_s
+        if stalled_s >= self._limits.renew_after_s and self._around.progress.is_elsewhere(
+            self.shard_id, stalled_at
+        ):
+            self._log.appender.renew(
+                f"no proof for {self.shard_id} in {stalled_s:.0f} s, while other shards got theirs"
+            )
+
+    def _proven(self, at: int) -> None:
+        self._around.clock.observe(at)
+        self._around.progress.note(self.shard_id, self._loop.time())
+        if self.state is ShardState.DEGRADED and self.leader is not None:
+            self.state = ShardState.LEADING
+            logger.info("history answers again", extra=self._extra())
+            self.leader.release()
 
     def _is_uncertain(self, reason: str) -> None:
         if self._uncertain is not None and not self._uncertain.done():
@@ -363,6 +294,7 @@ class ShardOwner:
             intake.close()
         self._intakes = []
         if self.leader is not None:
+            self.led_until = self.leader.writer.proven
             self.leader.stop()
             self.leader = None
 

@@ -9,7 +9,8 @@ from stepfold.core.ids import NO_POSITION
 from stepfold.core.retry import Retry
 from stepfold.core.run import Run
 from stepfold.core.shard import Shard
-from stepfold.engine.executor import PAYLOAD_BYTES_MAX, Ended, Failed, Succeeded, TimedOut
+from stepfold.engine.execution import PAYLOAD_BYTES_MAX, Died, Failed, Succeeded, TimedOut
+from stepfold.engine.executor import Ended
 from stepfold.sdk.calls import Cancelled, Completed, End, Errored, Parked
 from stepfold.sdk.failures import bounded
 
@@ -17,7 +18,9 @@ DEFINITION_WAIT = "definition"
 """The wait of a run whose workflow no worker here has."""
 
 
-def result_events(run: Run, ended: Ended, policy: Retry, now: int) -> tuple[e.Event, ...]:
+def result_events(
+    run: Run, ended: Ended, policy: Retry, max_lost: int, now: int
+) -> tuple[e.Event, ...]:
     """() when the attempt is not the open one any more: its result came too late."""
     key, took_ms = ended.key, ended.took_ms
     match ended.result:
@@ -45,6 +48,15 @@ def result_events(run: Run, ended: Ended, policy: Retry, now: int) -> tuple[e.Ev
                 delay_ms=failed.delay_ms,
                 took_ms=took_ms,
                 now=now,
+            )
+        case Died(evidence=evidence, is_proof=is_proof):
+            return decide.lose_isolated_attempt(
+                run,
+                key.step,
+                key.attempt,
+                evidence=evidence,
+                is_proof=is_proof,
+                max_lost=max_lost,
             )
 
 

@@ -11,6 +11,7 @@ class ShardState(Enum):
     FOLDING = "folding"
     CLAIMING = "claiming"
     LEADING = "leading"
+    DEGRADED = "degraded"
     DRAINING = "draining"
     LIMBO = "limbo"
     FAULTED = "faulted"

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from stepfold.engine.process import ORDER_VARIABLE, READY_LINE, ProcessOrder
+from stepfold.engine.process import ORDER_VARIABLE, READY_LINE, EngineOptions, ProcessOrder
 from stepfold.engine.slots import Slot, take_slot
 
 logger = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ class Supervisor:
         name: str | None = None,
         unsafe_dev: bool = False,
         directory: Path | None = None,
+        options: EngineOptions | None = None,
         ready: Callable[[], None] | None = None,
     ) -> None:
         if not 1 <= processes <= 256:
@@ -52,6 +53,7 @@ class Supervisor:
         self._name = name
         self._unsafe_dev = unsafe_dev
         self._directory = directory or Path.cwd()
+        self._options = options or EngineOptions()
         self._ready = ready
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._stopping = asyncio.Event()
@@ -79,17 +81,19 @@ class Supervisor:
         slots = [take_slot(self._bootstrap_servers, self._name) for _ in range(self._count)]
         try:
             async with asyncio.TaskGroup() as tasks:
-                keepers = [tasks.create_task(self._keep(slot)) for slot in slots]
+                keepers = [
+                    tasks.create_task(self._keep(slot, number)) for number, slot in enumerate(slots)
+                ]
         finally:
             for slot in slots:
                 slot.release()
         return max((keeper.result() for keeper in keepers), default=0)
 
-    async def _keep(self, slot: Slot) -> int:
+    async def _keep(self, slot: Slot, number: int) -> int:
         delay_s = 0.0
         ever_ready = False
         while not self._stopping.is_set():
-            code, was_ready = await self._run_one(slot)
+            code, was_ready = await self._run_one(slot, number)
             if self._stopping.is_set():
                 break
             ever_ready = ever_ready or was_ready
@@ -110,7 +114,7 @@ class Supervisor:
         except TimeoutError:
             return
 
-    async def _run_one(self, slot: Slot) -> tuple[int, bool]:
+    async def _run_one(self, slot: Slot, number: int) -> tuple[int, bool]:
         """The process's exit code, and whether it ever became ready."""
         order = ProcessOrder(
             targets=self._targets,
@@ -120,6 +124,8 @@ class Supervisor:
             unsafe_dev=self._unsafe_dev,
             parent_pid=os.getpid(),
             directory=self._directory,
+            number=number,
+            options=self._options,
         )
         process = await asyncio.create_subprocess_exec(
             sys.executable,

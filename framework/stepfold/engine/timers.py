@@ -23,9 +23,18 @@ class Wakes:
         self._alarm: Handle | None = None
         self._alarm_at = 0
         self._is_stopped = False
+        self._is_held = False
 
     def add(self, due: int, run_id: str) -> None:
         heapq.heappush(self._due, (due, run_id))
+        self._set_alarm()
+
+    def hold(self) -> None:
+        """Wake nobody until `release`; what is due by then is woken then."""
+        self._is_held = True
+
+    def release(self) -> None:
+        self._is_held = False
         self._set_alarm()
 
     def stop(self) -> None:
@@ -35,7 +44,7 @@ class Wakes:
             self._alarm.cancel()
 
     def _set_alarm(self) -> None:
-        if not self._due or self._is_stopped:
+        if not self._due or self._is_stopped or self._is_held:
             return
         due = self._due[0][0]
         if self._alarm is not None:
@@ -47,6 +56,8 @@ class Wakes:
 
     def _ring(self) -> None:
         self._alarm = None
+        if self._is_held:
+            return
         now = self._clock.now_ms()
         for _ in range(WAKES_PER_SLICE):
             if not self._due or self._due[0][0] > now:

@@ -11,42 +11,55 @@ import asyncio
 import logging
 import random
 import secrets
-import sys
-import threading
-import time
-import traceback
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+from stepfold.core.shard import Chain
 from stepfold.engine.checkpoints import EVENTS_BETWEEN
 from stepfold.engine.clock import BrokerClock, Clock
 from stepfold.engine.directory import Directory
 from stepfold.engine.executor import Executor
-from stepfold.engine.owner import Log, ShardOwner
+from stepfold.engine.health import ShardHealth
+from stepfold.engine.isolation import Isolation
+from stepfold.engine.limbo import LimboWatch
+from stepfold.engine.owner import ShardOwner
+from stepfold.engine.places import ISOLATED_MAX, Places
 from stepfold.engine.shard_states import ShardState
-from stepfold.engine.surroundings import Surroundings
+from stepfold.engine.surroundings import Limits, Surroundings
+from stepfold.engine.takeover import ClaimPace, Log
 from stepfold.engine.topics_watch import TopicsWatch
 from stepfold.journal.port import AppTopics, Journal, Membership, ShardId
 from stepfold.sdk.app import App
 
 logger = logging.getLogger(__name__)
 
-LIMBO_MAX_S = 30.0
-"""How long attempts of a lost shard go on when nobody is seen to have taken it."""
 REVOKE_GRACE_S = 5.0
 """Attempts get this long to end when the shard moves to another process."""
 STOP_GRACE_S = 20.0
 """Attempts get this long to end on SIGTERM; with the proofs after it, below 25 s."""
-BLOCKED_LOOP_S = 1.0
-"""A step that keeps the loop from turning for this long is reported by name."""
-HEARTBEAT_S = 0.25
 
 
 @dataclass(slots=True)
 class _Owned:
     owner: ShardOwner
     task: asyncio.Task[None]
+
+
+@dataclass(slots=True)
+class _Limbo:
+    """A shard that was lost; `ending` is the last work of its owner here."""
+
+    ending: asyncio.Task[None]
+    timer: asyncio.TimerHandle
+    watch: LimboWatch | None = None
+
+    def end(self) -> None:
+        self.timer.cancel()
+        if self.watch is not None:
+            self.watch.close()
 
 
 @dataclass
@@ -59,33 +72,58 @@ class _AppMember:
     membership: Membership
     watch: TopicsWatch
     owned: dict[int, _Owned] = field(default_factory=dict[int, _Owned])
-    limbo: dict[int, asyncio.TimerHandle] = field(default_factory=dict[int, asyncio.TimerHandle])
+    limbo: dict[int, _Limbo] = field(default_factory=dict[int, _Limbo])
+    led_until: dict[int, Chain] = field(default_factory=dict[int, Chain])
+    paces: defaultdict[int, ClaimPace] = field(default_factory=lambda: defaultdict(ClaimPace))
 
     def assigned(self, partitions: Collection[int]) -> None:
         for partition in partitions:
-            timer = self.limbo.pop(partition, None)
-            if timer is not None:
-                timer.cancel()
+            limbo = self.limbo.pop(partition, None)
+            if limbo is not None:
+                limbo.end()
             if partition not in self.owned:
-                self._own(partition)
+                self._own(partition, None if limbo is None else limbo.ending)
 
     def revoked(self, partitions: Collection[int], done: Callable[[], None]) -> None:
         self.worker.spawn(self._release(partitions, REVOKE_GRACE_S, done))
 
     def lost(self, partitions: Collection[int]) -> None:
-        loop = asyncio.get_running_loop()
         for partition in partitions:
             owned = self.owned.pop(partition, None)
             if owned is not None:
                 owned.task.cancel()
-                self.limbo[partition] = loop.call_later(LIMBO_MAX_S, self._give_up, partition)
+                self._enter_limbo(partition, owned)
 
     async def release_all(self, grace_s: float) -> None:
         await self._release(list(self.owned), grace_s, lambda: None)
 
-    def _own(self, partition: int) -> None:
+    def shards(self) -> Iterator[ShardHealth]:
+        for owned in self.owned.values():
+            leader = owned.owner.leader
+            unproven, oldest_s = 0, 0.0
+            if leader is not None:
+                unproven, oldest_s = leader.writer.unproven, leader.writer.oldest_s
+            yield self._health(owned.owner.shard_id, owned.owner.state, unproven, oldest_s)
+        for partition in self.limbo:
+            yield self._health(self._id_of(partition), ShardState.LIMBO, 0, 0.0)
+
+    def _health(
+        self, shard_id: ShardId, state: ShardState, unproven: int, oldest_s: float
+    ) -> ShardHealth:
+        executor = self.worker.around.executor
+        return ShardHealth(
+            app=shard_id.app,
+            partition=shard_id.partition,
+            state=state.value,
+            unproven=unproven,
+            oldest_unproven_s=round(oldest_s, 3),
+            running=len(executor.running_of(shard_id)),
+            kept=executor.kept_of(shard_id),
+        )
+
+    def _own(self, partition: int, after: asyncio.Task[None] | None) -> None:
         owner = ShardOwner(
-            shard_id=ShardId(self.app.name, partition),
+            shard_id=self._id_of(partition),
             app=self.app,
             log=Log(
                 appender=self.worker.journal.appender,
@@ -96,9 +134,36 @@ class _AppMember:
             ),
             around=self.worker.around,
             build=self.worker.build,
+            pace=self.paces[partition],
         )
-        task = self.worker.spawn(owner.run(), name=f"{self.app.name}/{partition}")
+        work = _run_after(after, owner)
+        task = self.worker.spawn(work, name=f"{self.app.name}/{partition}")
         self.owned[partition] = _Owned(owner, task)
+
+    def _enter_limbo(self, partition: int, owned: _Owned) -> None:
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(
+            self.worker.around.limits.limbo_max_s, self._give_up, partition, "nobody came back"
+        )
+        limbo = self.limbo[partition] = _Limbo(owned.task, timer)
+        owned.task.add_done_callback(lambda _: self._watch(partition, limbo, owned.owner))
+
+    def _watch(self, partition: int, limbo: _Limbo, former: ShardOwner) -> None:
+        """The former owner has ended, and reads the history no more."""
+        led_until = former.led_until or self.led_until.get(partition)
+        if led_until is None:
+            return  # it never led, and so has no attempts to protect
+        self.led_until[partition] = led_until
+        if self.limbo.get(partition) is limbo:
+            limbo.watch = LimboWatch(
+                reader=self.worker.journal.reader,
+                history=self.topics.history.name,
+                partition=partition,
+                led_until=led_until,
+                worker_id=self.worker.around.worker_id,
+                on_taken=partial(self._give_up, partition, "another process claimed it"),
+            )
+            limbo.watch.open()
 
     async def _release(
         self, partitions: Collection[int], grace_s: float, done: Callable[[], None]
@@ -109,13 +174,29 @@ class _AppMember:
             for partition, owned in leaving:
                 owned.task.cancel()
                 await asyncio.wait((owned.task,))
-                self._give_up(partition)
+                self._give_up(partition, "it was released")
         finally:
             done()
 
-    def _give_up(self, partition: int) -> None:
-        self.limbo.pop(partition, None)
-        self.worker.around.executor.give_up(ShardId(self.app.name, partition))
+    def _give_up(self, partition: int, reason: str) -> None:
+        limbo = self.limbo.pop(partition, None)
+        if limbo is not None:
+            limbo.end()
+            logger.warning(
+                "lost shard is given up",
+                extra={"app": self.app.name, "partition": partition, "reason": reason},
+            )
+        self.worker.around.executor.give_up(self._id_of(partition))
+
+    def _id_of(self, partition: int) -> ShardId:
+        return ShardId(self.app.name, partition)
+
+
+async def _run_after(former: asyncio.Task[None] | None, owner: ShardOwner) -> None:
+    """Both read the history by the same reader, so one has to end before the other begins."""
+    if former is not None:
+        await asyncio.wait((former,))
+    await owner.run()
 
 
 class Worker:
@@ -129,22 +210,30 @@ class Worker:
         clock: Clock | None = None,
         events_between_checkpoints: int = EVENTS_BETWEEN,
         dice: random.Random | None = None,
+        limits: Limits | None = None,
+        isolation: Isolation | None = None,
+        isolated_max: int = ISOLATED_MAX,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.journal = journal
         self.build = build
         self.around = Surroundings(
             clock=clock or BrokerClock(loop),
-            executor=Executor(loop),
+            executor=Executor(
+                loop, isolation=isolation, places=Places(loop, isolated_max=isolated_max)
+            ),
             directory=Directory(journal.topics),
             worker_id=worker_id,
             events_between_checkpoints=events_between_checkpoints,
             dice=dice or secrets.SystemRandom(),
+            limits=limits or Limits(),
         )
         self._apps = apps
         self._members: list[_AppMember] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] = loop.create_future()
+        self.is_ready = False
+        """From when all groups are joined until it is told to stop."""
 
     async def run(self, *, ready: Callable[[], None], stopping: asyncio.Event) -> None:
         """Work until `stopping` is set, then drain; raises what no retry can mend."""
@@ -158,9 +247,11 @@ class Worker:
                 self._members.append(member)
                 self.spawn(watch.run(), name=f"topics of {app.name}")
                 membership.start(member)
+            self.is_ready = True
             ready()
             stop = self.spawn(_until(stopping), name="stopping")
             await asyncio.wait((stop, self._failed), return_when=asyncio.FIRST_COMPLETED)
+            self.is_ready = False
             if self._failed.done():
                 self._failed.result()
             await asyncio.gather(*(m.release_all(STOP_GRACE_S) for m in self._members))
@@ -172,7 +263,14 @@ class Worker:
         return [owned.owner for member in self._members for owned in member.owned.values()]
 
     def states(self) -> Mapping[ShardId, ShardState]:
-        return {owner.shard_id: owner.state for owner in self.owners()}
+        """Of the shards that this process is a candidate for, or has just lost."""
+        return {
+            ShardId(shard.app, shard.partition): ShardState(shard.state) for shard in self.shards()
+        }
+
+    def shards(self) -> list[ShardHealth]:
+        """The same shards, with what a monitor wants to know of them."""
+        return [shard for member in self._members for shard in member.shards()]
 
     def faults(self) -> Mapping[ShardId, str]:
         """Why the faulted ones of its shards are not led: a person has to look."""
@@ -204,47 +302,3 @@ class Worker:
 
 async def _until(event: asyncio.Event) -> None:
     await event.wait()
-
-
-class LoopWatch:
-    """Reports by name the task that keeps the loop from turning.
-
-    A thread of its own: what it watches for is just what would keep a task from running.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._beat_at = time.monotonic()
-        self._closed = threading.Event()
-        self._beat()
-        self._thread = threading.Thread(target=self._watch, name="loop-watch", daemon=True)
-        self._thread_id = threading.get_ident()
-        self._thread.start()
-
-    def close(self) -> None:
-        self._closed.set()
-        self._handle.cancel()
-
-    def _beat(self) -> None:
-        self._beat_at = time.monotonic()
-        self._handle = self._loop.call_later(HEARTBEAT_S, self._beat)
-
-    def _watch(self) -> None:
-        reported_for = 0.0
-        while not self._closed.wait(HEARTBEAT_S):
-            blocked_s = time.monotonic() - self._beat_at
-            if blocked_s < BLOCKED_LOOP_S + HEARTBEAT_S or reported_for == self._beat_at:
-                continue
-            reported_for = self._beat_at
-            task = asyncio.current_task(self._loop)
-            frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage]
-            frame = frames.get(self._thread_id)
-            stack = "".join(traceback.format_stack(frame, limit=6)) if frame else ""
-            logger.warning(
-                "step blocks the event loop",
-                extra={
-                    "step": task.get_name() if task is not None else "unknown",
-                    "blocked_s": round(blocked_s, 1),
-                    "stack": stack,
-                },
-            )

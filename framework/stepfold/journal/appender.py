@@ -88,6 +88,9 @@ class KafkaAppender:
         self._delay_s = IDLE_POLL_FIRST_S
         self._poll_each_turn()
 
+    def renew(self, reason: str) -> None:
+        self._replace(reason)
+
     async def close(self) -> None:
         """Give what is under way a moment to land, and report an error for the rest."""
         self._is_closed = True
@@ -195,7 +198,7 @@ class KafkaAppender:
         self._poll_each_turn()
 
     def _replace(self, reason: str) -> None:
-        logger.error("producer failed and is replaced", extra={"reason": reason})
+        logger.error("producer is replaced", extra={"reason": reason})
         self._give_up(reason)
 
     def _give_up(self, reason: str) -> None:

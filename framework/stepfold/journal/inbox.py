@@ -39,6 +39,11 @@ LEAVE_TIMEOUT_S = 8.0
 """The others hear of a rebalance by their next heartbeat, each 3 s."""
 FOR_GOOD = frozenset({KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED, KafkaError._FATAL})
 """Another process joined under this name, or the client broke."""
+REJOIN_WITHIN_S = 60.0
+REJOINS_MAX = 3
+"""So often, in so much time after a session that ran out, a member that is fenced joins again.
+While a broker does not answer, the client asks to join, gives up and asks again; when the
+broker goes on, it takes both for two processes, and may fence the one that waits for it."""
 LOST = frozenset(
     {
         KafkaError.FENCED_INSTANCE_ID,
@@ -77,7 +82,10 @@ class KafkaMembership:
         self.fatal: str | None = None
         self._end_process = end_process
         self._stale_loop_s = stale_loop_s
-        self._consumer = Consumer(dict(config))
+        self._config = dict(config)
+        self._consumer = Consumer(self._config)
+        self._lost_at = -REJOIN_WITHIN_S
+        self._rejoins = 0
         self._topic = topic
         self._history = f"{topic.removesuffix('.inbox')}.history"
         self._loop = loop
@@ -180,12 +188,7 @@ class KafkaMembership:
             self._end_process(EXIT_WATCHDOG)
 
     def _work(self) -> None:
-        self._consumer.subscribe(
-            [self._topic],
-            on_assign=self._assigned,
-            on_revoke=self._revoked,
-            on_lost=self._lost,
-        )
+        self._subscribe()
         while not self._closing.is_set():
             self._run_commands()
             self._poll()
@@ -195,6 +198,14 @@ class KafkaMembership:
         with contextlib.suppress(KafkaException, RuntimeError):
             # A static member that closes does not leave: its shards wait for its return.
             self._consumer.close()
+
+    def _subscribe(self) -> None:
+        self._consumer.subscribe(
+            [self._topic],
+            on_assign=self._assigned,
+            on_revoke=self._revoked,
+            on_lost=self._lost,
+        )
 
     def _run_commands(self) -> None:
         with contextlib.suppress(queue.Empty):
@@ -235,7 +246,9 @@ class KafkaMembership:
 
     def _trouble(self, error: Any) -> None:
         is_over = isinstance(error, KafkaError) and (error.code() in FOR_GOOD or error.fatal())
-        if is_over and not self._closing.is_set():
+        if is_over and not self._closing.is_set() and self._may_rejoin():
+            self._rejoin(error.str())
+        elif is_over and not self._closing.is_set():
             self.fatal = error.str()
             logger.error("membership is lost for good", extra={"reason": self.fatal})
             self._report_lost()
@@ -244,6 +257,24 @@ class KafkaMembership:
             self._end_process(EXIT_WATCHDOG)
         else:
             logger.warning("membership has trouble", extra={"reason": str(error)})
+
+    def _may_rejoin(self) -> bool:
+        """Whether it may be this client itself that fenced it: see REJOINS_MAX."""
+        was_lost_lately = time.monotonic() - self._lost_at < REJOIN_WITHIN_S
+        return was_lost_lately and self._rejoins < REJOINS_MAX
+
+    def _rejoin(self, reason: str) -> None:
+        """With a new client; the process goes on, and so do its attempts."""
+        self._rejoins += 1
+        logger.warning("member was fenced and joins again", extra={"reason": reason})
+        self._report_lost()
+        discarded = [self._consumer]
+        self._consumer = Consumer(self._config)
+        self._subscribe()
+        # Closing a client that failed may take its time.
+        threading.Thread(
+            target=_discard, args=(discarded,), name="stepfold-discard", daemon=True
+        ).start()
 
     def _watch(self) -> None:
         if time.monotonic() - self._beat_at > self._stale_loop_s and not self._closing.is_set():
@@ -258,6 +289,8 @@ class KafkaMembership:
         self._tell(lambda listener: listener.assigned(partitions))
 
     def _revoked(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        if consumer is not self._consumer:
+            return  # discarded: its partitions were reported as lost
         partitions = [place.partition for place in places]
         self._owned.difference_update(partitions)
         if not self._closing.is_set():
@@ -267,6 +300,11 @@ class KafkaMembership:
         consumer.incremental_unassign(places)
 
     def _lost(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        if consumer is not self._consumer:
+            return
+        if time.monotonic() - self._lost_at > REJOIN_WITHIN_S:
+            self._rejoins = 0
+        self._lost_at = time.monotonic()
         partitions = [place.partition for place in places]
         self._owned.difference_update(partitions)
         self._tell(lambda listener: listener.lost(partitions))
@@ -309,6 +347,12 @@ class KafkaMembership:
     def _beat(self) -> None:
         self._beat_at = time.monotonic()
         self._beating = self._loop.call_later(HEARTBEAT_S, self._beat)
+
+
+def _discard(consumers: list[Consumer]) -> None:
+    consumer = consumers.pop()
+    with contextlib.suppress(KafkaException, RuntimeError):
+        consumer.close()
 
 
 def _assign_paused(consumer: Consumer, places: list[TopicPartition]) -> None:

@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 
 from stepfold.core.errors import KafkaError, UnsafeTopicError
 from stepfold.journal.appender import KafkaAppender
-from stepfold.journal.inbox import KafkaMembership, group_of
+from stepfold.journal.inbox import STALE_LOOP_S, KafkaMembership, group_of
 from stepfold.journal.port import AppTopics, TopicFacts
 from stepfold.journal.reader import KafkaReader
 from stepfold.journal.settings import (
@@ -35,6 +35,7 @@ class KafkaJournal:
         instance_id: str,
         unsafe_dev: bool = False,
         end_process: Callable[[int], None] = os._exit,
+        stale_loop_s: float = STALE_LOOP_S,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._servers = bootstrap_servers
@@ -42,6 +43,7 @@ class KafkaJournal:
         self._instance_id = instance_id
         self._unsafe_dev = unsafe_dev
         self._end_process = end_process
+        self._stale_loop_s = stale_loop_s
         self._loop = loop
         self._memberships: list[KafkaMembership] = []
         self.appender = KafkaAppender(appender_config(bootstrap_servers, config), loop)
@@ -52,7 +54,11 @@ class KafkaJournal:
             self._servers, self._config, group=group_of(app), instance_id=self._instance_id
         )
         membership = KafkaMembership(
-            config, f"{app}.inbox", self._loop, end_process=self._end_process
+            config,
+            f"{app}.inbox",
+            self._loop,
+            end_process=self._end_process,
+            stale_loop_s=self._stale_loop_s,
         )
         self._memberships.append(membership)
         return membership

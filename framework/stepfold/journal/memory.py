@@ -199,6 +199,8 @@ class MemoryAppender:
         self._unreported: deque[_Pending] = deque()
         self._failing: deque[tuple[str, bool]] = deque()
         self._shift = 0
+        self._stalled: set[tuple[str, int]] = set()
+        self._stuck: list[_Pending] = []
         self._is_cut = False
         self._cut_lands = False
         self._is_scheduled = False
@@ -218,8 +220,21 @@ class MemoryAppender:
             pending.error, pending.lands = self._failing.popleft()
         elif not self._cluster.has_partition(topic, partition):
             pending.error, pending.lands = f"there is no partition {topic}/{partition}", False
+        if (topic, partition) in self._stalled:
+            self._stuck.append(pending)
+            return
         self._unlanded.append(pending)
         self._schedule()
+
+    def renew(self, reason: str) -> None:
+        self._unlanded.extend(self._stuck)
+        self._stuck.clear()
+        self._stalled.clear()
+        self.fail_client(reason)
+
+    def stall(self, topic: str, partition: int) -> None:
+        """Appends to this partition get nowhere until the client is renewed."""
+        self._stalled.add((topic, partition))
 
     def fail_next(self, error: str = "made to fail", *, lands: bool = False) -> None:
         """The next append is reported with this error, whether its record lands or not."""

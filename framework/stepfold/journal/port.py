@@ -83,6 +83,13 @@ class Appender(Protocol):
         """
         ...
 
+    def renew(self, reason: str) -> None:
+        """Replace the client although it reports no failure: its appends seem to get nowhere.
+
+        Everything outstanding is reported with an error; it may land all the same.
+        """
+        ...
+
 
 class Reader(Protocol):
     """Manually assigned reading; each open partition has one sink."""

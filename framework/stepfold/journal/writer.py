@@ -9,6 +9,7 @@ the writer then stops for good, and its owner reads the log to know.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +18,7 @@ from typing import NamedTuple, TypeAlias
 from stepfold.core.errors import PayloadTooLargeError
 from stepfold.core.events import Event
 from stepfold.core.ids import Epoch
+from stepfold.core.shard import Chain
 from stepfold.journal.codec import encode_event, event_headers, event_run_id
 from stepfold.journal.port import Appender, Report
 
@@ -29,6 +31,11 @@ EVENT_BYTES_MAX = 980_000
 that is refused stops its shard. What may be large is bounded where it comes from; this is
 the last line, before a sequence number is taken (rule R20)."""
 
+UNPROVEN_EVENTS_MAX = 5_000
+UNPROVEN_BYTES_MAX = 64 * 1024 * 1024
+"""Events ahead of their proof, and their size. Beyond either nothing new is begun or taken in;
+what has happened already, such as a result, is still appended: it is never dropped for room."""
+
 WhenProven: TypeAlias = Callable[[], None]
 
 
@@ -39,10 +46,16 @@ class _Unsent(NamedTuple):
     headers: list[tuple[str, bytes]]
 
 
+class _Unproven(NamedTuple):
+    appended_at: float
+    size: int
+
+
 class HistoryWriter:
     """on_uncertain is called once, with the reason; nothing is handed over after it.
 
     on_error gets what a `when_proven` raises: it must not pass for a failed proof.
+    now_s: a clock that never goes back; it only tells how long proofs have not come.
     """
 
     def __init__(
@@ -55,6 +68,7 @@ class HistoryWriter:
         on_uncertain: Callable[[str], None],
         on_proof: Callable[[int], None],
         on_error: Callable[[Exception], None],
+        now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.epoch = epoch
         self.next_seq = 0
@@ -66,6 +80,10 @@ class HistoryWriter:
         self._on_uncertain = on_uncertain
         self._on_proof = on_proof
         self._on_error = on_error
+        self._now_s = now_s
+        self._proven_at = now_s()
+        self._unproven: deque[_Unproven] = deque()
+        self._unproven_bytes = 0
         self._unsent: deque[_Unsent] = deque()
         self._in_flight = 0
         self._when_proven: deque[tuple[int, WhenProven]] = deque()
@@ -73,12 +91,35 @@ class HistoryWriter:
     @property
     def unproven(self) -> int:
         """Events that were appended and are not proven yet."""
-        return self.next_seq - 1 - self.proven_seq
+        return len(self._unproven)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much is unproven that nothing more should be begun."""
+        return (
+            len(self._unproven) > UNPROVEN_EVENTS_MAX or self._unproven_bytes > UNPROVEN_BYTES_MAX
+        )
+
+    @property
+    def oldest_s(self) -> float:
+        """How long the oldest unproven event has been waiting; 0 when there is none."""
+        return self._now_s() - self._unproven[0].appended_at if self._unproven else 0.0
+
+    @property
+    def stalled_s(self) -> float:
+        """How long no proof has come although something waits for one."""
+        return min(self.oldest_s, self._now_s() - self._proven_at)
 
     @property
     def last_offset(self) -> int:
         """Where the last event that was appended has to land."""
         return self.epoch.offset + self.next_seq
+
+    @property
+    def proven(self) -> Chain:
+        """The state of the chain after the last event that is proven."""
+        next_seq = self.proven_seq + 1
+        return Chain(self.epoch, next_seq, self.epoch.offset + next_seq)
 
     def append(
         self, event: Event, *, at: int, tenant: str, when_proven: WhenProven | None = None
@@ -97,6 +138,8 @@ class HistoryWriter:
         self.next_seq += 1
         if when_proven is not None:
             self._when_proven.append((seq, when_proven))
+        self._unproven.append(_Unproven(self._now_s(), len(value)))
+        self._unproven_bytes += len(value)
         self._unsent.append(_Unsent(seq, event_run_id(event).encode(), value, headers))
         self._hand_over()
 
@@ -137,6 +180,8 @@ class HistoryWriter:
             )
             return
         self.proven_seq = seq
+        self._proven_at = self._now_s()
+        self._unproven_bytes -= self._unproven.popleft().size
         self._on_proof(report.timestamp)
         try:
             while self._when_proven and self._when_proven[0][0] <= seq:

@@ -8,7 +8,9 @@ from dataclasses import replace
 from functools import partial
 
 from stepfold.core.errors import KafkaError
-from stepfold.engine.executor import AttemptKey, Executor, Result, TimedOut
+from stepfold.engine.execution import Result, TimedOut
+from stepfold.engine.executor import AttemptKey, Executor
+from stepfold.engine.places import ATTEMPTS_RUNNING_MAX, Places
 from stepfold.journal.memory import MemoryCluster, MemoryJournal
 from stepfold.journal.port import Appender, AppTopics, Headers, Report, ReportSink, TopicFacts
 from stepfold.sdk.calls import StepCall
@@ -47,6 +49,9 @@ class CountingAppender:
         report = partial(self._reported, on_report)
         self._inner.append(topic, partition, key, value, headers, report)
 
+    def renew(self, reason: str) -> None:
+        self._inner.renew(reason)
+
     def _reported(self, on_report: ReportSink, report: Report) -> None:
         try:
             on_report(report)
@@ -77,7 +82,8 @@ class ClockedExecutor(Executor):
     """Attempts time out when the test's clock says so."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: ManualClock) -> None:
-        super().__init__(loop)
+        # No process dies of a step here; and who waits for real time would look idle.
+        super().__init__(loop, places=Places(loop, suspects_first=ATTEMPTS_RUNNING_MAX))
         self._clock = clock
         self._expired: set[AttemptKey] = set()
 

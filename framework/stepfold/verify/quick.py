@@ -26,7 +26,9 @@ Read: TypeAlias = tuple[Epoch, int, QuickEvent]
 """Epoch, number and event of a record."""
 
 WANTED: Mapping[type[Any], frozenset[str]] = {
-    e.AttemptStarted: frozenset({"run_id", "step", "attempt", "payload_encoding", "timeout_at"}),
+    e.AttemptStarted: frozenset(
+        {"run_id", "step", "attempt", "payload_encoding", "timeout_at", "isolated"}
+    ),
     e.StepCompleted: frozenset({"run_id", "step", "attempt", "payload_encoding"}),
 }
 """The kinds that are read in this way, and what the rules read of them."""

@@ -41,8 +41,11 @@ class StepStory:
     is_proven: bool
     """Whether the writer of the start could prove it, and so might let the attempt begin."""
     timeout_at: int = 0
+    is_isolated: bool = False
+    """Whether the latest attempt has, or had, a process of its own."""
     next_at: int = 0
     lost: int = 0
+    """Lost attempts that are held against the step."""
     failed: int = 0
 
     @property
@@ -201,6 +204,8 @@ class ShardStory:
     is_whole: bool = True
     """Whether the history is known from its first record."""
     succession: Succession = field(default_factory=Succession)
+    drained_at: int = -1
+    """Offset of the latest statement of an owner that it is done with the shard."""
     claims: list[tuple[Epoch, str]] = field(default_factory=list[tuple[Epoch, str]])
     """Epochs in order, each with the worker that claimed it."""
     opened: e.ShardOpened | None = None

@@ -230,7 +230,9 @@ def trigger_bytes(workflow: str, key: str = "") -> bytes:
     )
 
 
-def started(run_id: str, step: str, attempt: int = 1, *, timeout_at: int = 0) -> e.AttemptStarted:
+def started(
+    run_id: str, step: str, attempt: int = 1, *, timeout_at: int = 0, isolated: bool = False
+) -> e.AttemptStarted:
     return e.AttemptStarted(
         run_id=run_id,
         step=step,
@@ -240,7 +242,7 @@ def started(run_id: str, step: str, attempt: int = 1, *, timeout_at: int = 0) ->
         payload_encoding="json" if attempt == 1 else "none",
         key_id="",
         timeout_at=timeout_at,
-        isolated=False,
+        isolated=isolated,
         worker_id=WORKER,
     )
 

@@ -142,6 +142,15 @@ def a_loss_that_is_counted_as_the_third(log: Log) -> int:
     return log.append(lost(run, "plan", 1, first, times=3))
 
 
+@plant("losses-are-counted-one-by-one")
+def a_loss_of_a_crashed_owner_that_is_not_counted(log: Log) -> int:
+    run = log.accept()
+    log.append(started(run, "plan"))
+    first = log.epoch
+    log.claim("worker-2")
+    return log.append(lost(run, "plan", 1, first, times=0))
+
+
 @plant("attempt-is-lost-with-its-owner")
 def a_loss_under_the_epoch_of_the_start(log: Log) -> int:
     run = log.accept()

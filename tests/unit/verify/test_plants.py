@@ -6,10 +6,11 @@ import re
 
 import pytest
 
+from stepfold.core import events as e
 from stepfold.verify.rules import RULES
 from tests.unit.house_sources import ROOT
 from tests.unit.verify import plants_attempts, plants_links, plants_runs, plants_shard
-from tests.unit.verify.logs import Log
+from tests.unit.verify.logs import Log, lost, started
 from tests.unit.verify.plants import Plant
 
 MODULES = (plants_attempts, plants_links, plants_runs, plants_shard)
@@ -35,6 +36,31 @@ def test_every_rule_has_its_plant() -> None:
     planted = {each.rule for each in PLANTS} | ELSEWHERE
 
     assert {rule.name for rule in RULES} <= planted
+
+
+def test_losses_that_a_step_cannot_have_caused_need_not_be_counted() -> None:
+    log = Log().open()
+    run = log.accept()
+    log.append(started(run, "plan"))
+    log.append(e.Drained(reason="release", open_attempts=1))
+    drained = log.epoch
+    log.claim("worker-2")
+    log.append(lost(run, "plan", 1, drained, times=0))
+    log.append(started(run, "plan", 2, isolated=True))
+    died = log.epoch
+    log.claim("worker-3")
+    log.append(lost(run, "plan", 2, died, times=0))
+
+    assert log.violations() == []
+
+
+def test_an_isolated_attempt_may_be_lost_by_the_owner_that_started_it() -> None:
+    log = Log().open()
+    run = log.accept()
+    log.append(started(run, "plan", isolated=True))
+    log.append(lost(run, "plan", 1, log.epoch))
+
+    assert log.violations() == []
 
 
 def test_a_history_that_begins_without_being_opened_is_reported() -> None:

@@ -18,7 +18,7 @@ Tell: TypeAlias = Callable[[Any, Moment], None]
 TELLS: Mapping[type[Any], Tell] = {
     e.ShardOpened: shard.opened,
     e.Claimed: shard.claimed,
-    e.Drained: shard.nothing,
+    e.Drained: shard.drained,
     e.IntakeOpened: shard.intake_opened,
     e.IntakeGap: shard.gap,
     e.IntakeUnmatched: shard.unmatched,

@@ -17,6 +17,9 @@ from stepfold.verify.story import (
     WaitStory,
 )
 
+LOST_KEPT = 2
+"""Lost attempts of a step that are still held against it when its run is resumed."""
+
 
 def attempt_started(event: e.AttemptStarted, now: Moment) -> None:
     run, step = _run_of(event, now), now.step
@@ -24,7 +27,13 @@ def attempt_started(event: e.AttemptStarted, now: Moment) -> None:
     is_proven = unproven_from is None
     if step is None:
         run.steps[event.step] = StepStory(
-            StepState.OPEN, event.attempt, now.epoch, now.offset, is_proven, event.timeout_at
+            StepState.OPEN,
+            event.attempt,
+            now.epoch,
+            now.offset,
+            is_proven,
+            event.timeout_at,
+            event.isolated,
         )
         return
     step.state = StepState.OPEN
@@ -33,6 +42,7 @@ def attempt_started(event: e.AttemptStarted, now: Moment) -> None:
     step.offset = now.offset
     step.is_proven = is_proven
     step.timeout_at = event.timeout_at
+    step.is_isolated = event.isolated
 
 
 def completed(event: e.StepCompleted, now: Moment) -> None:
@@ -151,7 +161,7 @@ def resumed(event: e.RunResumed, now: Moment) -> None:
     if run.is_parked:
         run.is_parked = False
         for step in run.steps.values():
-            step.lost = 0  # whoever resumes it gives it another chance
+            step.lost = min(step.lost, LOST_KEPT)  # it gets another chance, isolated as before
 
 
 def parked(event: e.RunParked, now: Moment) -> None:

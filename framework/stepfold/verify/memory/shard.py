@@ -27,6 +27,10 @@ def opened(event: e.ShardOpened, now: Moment) -> None:
     now.shard.opened = event
 
 
+def drained(event: e.Drained, now: Moment) -> None:
+    now.shard.drained_at = now.offset
+
+
 def nothing(event: object, now: Moment) -> None:
     """The event is a statement, and changes nothing."""
 

@@ -116,11 +116,16 @@ def time_out_takes_its_time(event: e.AttemptTimedOut, now: Moment) -> str | None
 
 @rule("I5")
 def losses_are_counted_one_by_one(event: e.AttemptLost, now: Moment) -> str | None:
-    if now.step is None or event.lost == now.step.lost + 1:
+    """One that the step cannot have caused is not counted: see rule R19."""
+    step = now.step
+    if step is None or event.lost == step.lost + 1:
+        return None
+    is_excused = step.is_isolated or now.shard.drained_at > step.epoch.offset
+    if is_excused and event.lost == step.lost:
         return None
     return (
         f"attempt {event.attempt} is counted as loss number {event.lost}; the log shows"
-        f" {now.step.lost} before it"
+        f" {step.lost} before it"
     )
 
 
@@ -129,7 +134,7 @@ def attempt_is_lost_with_its_owner(event: e.AttemptLost, now: Moment) -> str | N
     step = now.step
     if step is None or step.attempt != event.attempt or step.state is not StepState.OPEN:
         return None
-    if step.epoch == now.epoch:
+    if step.epoch == now.epoch and not step.is_isolated:
         return f"attempt {event.attempt} is called lost by the owner that started it"
     if (event.prev_epoch_offset, event.prev_epoch_nonce) != step.epoch:
         return (
