@@ -21,7 +21,7 @@ PIP_INSTALL := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore \
 DEMO_READY := $(VENV)/.ready-demo
 ALL_READY := $(VENV)/.ready-all
 
-.PHONY: help setup test lint format demo bench lock clean
+.PHONY: help setup test lint format demo bench simulate soak lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -52,6 +52,12 @@ demo: $(DEMO_READY) ## kill a worker in the middle of a run and see the run fini
 
 bench: $(DEMO_READY) ## measure on this machine
 	@$(BIN)/stepfold bench $(ARGS)
+
+simulate: setup ## 10,000 simulated lives of a cluster, each from one seed; ARGS="0 --count 100" for others
+	@$(BIN)/python -m tests.simulation $(or $(ARGS),0 --count 10000)
+
+soak: setup ## simulated lives that nobody has seen, until you stop it
+	@$(BIN)/python -m tests.simulation $$(date +%s) --count 1000000000
 
 lock: setup ## write the lock files again; ARGS=--upgrade takes newer versions
 	@$(BIN)/python .ci/lock.py $(ARGS)

@@ -52,6 +52,23 @@ class MembershipContract:
         assert again is Lease.HELD
 
     @on_loop
+    async def test_a_checkpoint_is_told_to_whoever_asks_next(self, world: World) -> None:
+        alone = Candidate()
+        membership = world.journal("a").membership(world.app)
+        membership.start(alone)
+        await until(lambda: len(alone.partitions) == PARTITIONS)
+        before = await membership.checkpoint(1)
+
+        membership.note_checkpoint(1, 41)
+        membership.note_checkpoint(1, 77)
+        async with asyncio.timeout(WAIT_S):
+            while await membership.checkpoint(1) != 77:
+                pass
+
+        assert before is None
+        assert await membership.checkpoint(0) is None
+
+    @on_loop
     async def test_two_members_share_the_partitions(self, world: World) -> None:
         first, second = Candidate(), Candidate()
         one = world.journal("a").membership(world.app)

@@ -37,6 +37,10 @@ class World(ABC):
     def history(self) -> str:
         return f"{self.app}.history"
 
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """On a loop of its own; a world with a time of its own has another kind of loop."""
+        asyncio.run(work)
+
 
 Claim: TypeAlias = Callable[[Any, World], Coroutine[Any, Any, None]]
 
@@ -50,7 +54,7 @@ def on_loop(claim: Claim) -> Callable[[Any, World], None]:
             finally:
                 await world.close()
 
-        asyncio.run(work())
+        world.run(work())
 
     return run
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import Any
 
 import confluent_kafka
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka import KafkaError as KafkaCode
-from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from stepfold.core.errors import ConfigurationError, KafkaError
@@ -118,11 +119,12 @@ class TestClients:
         assert [report.offset for report in reports] == list(range(500))
 
     @on_loop
-    async def test_a_record_too_large_for_the_client_is_reported(self, world: World) -> None:
+    async def test_a_record_too_large_for_its_topic_is_reported(self, world: World) -> None:
         journal = world.journal("a")
         reports: list[Report] = []
 
-        journal.appender.append(world.history, 0, b"", b"x" * 3_000_000, [], reports.append)
+        # Of compressed records, it is the compressed size that brokers look at.
+        journal.appender.append(world.history, 0, b"", os.urandom(3_000_000), [], reports.append)
         journal.appender.append(world.history, 0, b"", b"x", [], reports.append)
         await until(lambda: len(reports) == 2)
 
@@ -171,6 +173,19 @@ class TestClients:
             assert "closed" in str(reports[0].error)
 
         asyncio.run(claim())
+
+    @on_loop
+    async def test_an_offset_that_a_tool_has_set_is_no_checkpoint(self, world: World) -> None:
+        assert isinstance(world, KafkaWorld)
+        tool = Consumer({"bootstrap.servers": world.servers, "group.id": group_of(world.app)})
+        tool.commit(offsets=[TopicPartition(world.history, 0, 41)], asynchronous=False)
+        tool.close()
+        alone = Candidate()
+        membership = world.journal("a").membership(world.app)
+        membership.start(alone)
+        await until(lambda: len(alone.partitions) == PARTITIONS)
+
+        assert await membership.checkpoint(0) is None
 
     def test_a_member_whose_loop_stands_still_ends_its_process(
         self, kafka_bootstrap: str, new_app: Callable[[int], str]

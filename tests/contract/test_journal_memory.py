@@ -93,6 +93,16 @@ class TestBreaking:
 
         asyncio.run(claim())
 
+    def test_a_report_may_name_another_place(self, world: MemoryWorld) -> None:
+        async def claim() -> None:
+            journal = world.journal("a")
+            journal.appender.misreport_next(7)
+            reports = await append(journal, world.history, 0, numbered(2))
+
+            assert [report.offset for report in reports] == [7, 1]
+
+        asyncio.run(claim())
+
     def test_a_failed_client_reports_everything_outstanding(self, world: MemoryWorld) -> None:
         async def claim() -> None:
             journal = world.journal("a")

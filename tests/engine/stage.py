@@ -21,7 +21,7 @@ from stepfold.core.ids import run_id_of, short_topic_id
 from stepfold.core.shard import Chain
 from stepfold.engine.checkpoints import EVENTS_BETWEEN
 from stepfold.engine.clock import Handle
-from stepfold.engine.owner import ShardState
+from stepfold.engine.shard_states import ShardState
 from stepfold.engine.worker import Worker
 from stepfold.journal.codec import decode_event, encode_command
 from stepfold.journal.memory import MemoryCluster, MemoryJournal
@@ -47,6 +47,16 @@ class Member:
     @property
     def state(self) -> ShardState | None:
         return next(iter(self.worker.states().values()), None)
+
+    @property
+    def fault(self) -> str:
+        """Why its shard is not led."""
+        return next(iter(self.worker.faults().values()))
+
+    def rejoin(self) -> None:
+        """Come back to the group after it had given this member up."""
+        for membership in self.journal.memberships:
+            membership.group.join(membership)
 
     async def kill(self) -> None:
         """As kill -9 would: nothing is written any more, and nobody is told."""
@@ -251,8 +261,13 @@ class Stage:
 Scene = Callable[[Stage], Awaitable[None]]
 
 
-def play(declare: Callable[[App], None], scene: Scene, *, join: bool = True) -> None:
-    """Play a scene with one worker, and see a run beside it to its end."""
+def play(
+    declare: Callable[[App], None], scene: Scene, *, join: bool = True, ends_led: bool = True
+) -> None:
+    """Play a scene with one worker, and see a run beside it to its end.
+
+    Not so if the shard does not end up led: where its log is broken, that is the point.
+    """
 
     async def main() -> None:
         app = App(APP, retry=QUICK)
@@ -263,6 +278,8 @@ def play(declare: Callable[[App], None], scene: Scene, *, join: bool = True) -> 
                 there.join()
             beside = there.start("beside", 1)
             await scene(there)
+            if not ends_led:
+                return
             there.signal(beside, "go", 2)
             fresh = there.start("beside", 10)
             there.signal(fresh, "go", 20)

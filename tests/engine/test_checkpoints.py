@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -14,6 +13,10 @@ from stepfold.core.run_state import run_state
 from stepfold.core.shard import Shard, begin_at, fold
 from stepfold.core.shard_state import shard_state
 from stepfold.engine import leader
+from stepfold.engine.checkpoints import SPANS_KEPT
+from stepfold.journal import memory
+from stepfold.journal.memory import MemoryCluster, MemoryReader
+from stepfold.journal.port import Batch, BatchSink
 from tests.engine.stage import APP, Member, Stage, play
 
 EVENTS_BETWEEN = 40
@@ -105,15 +108,42 @@ def test_fold_from_each_mark_is_the_fold_from_the_first_record() -> None:
     play_with_checkpoints(scene)
 
 
+def test_signal_that_came_before_its_run_is_behind_the_mark() -> None:
+    async def scene(there: Stage) -> None:
+        run_id = there.run_id_after(0)
+        there.signal(run_id, "later", 7)
+        await there.first(e.SignalBuffered)
+        there.start("asks", 0)
+        for number in range(4):
+            await there.end_of(there.start("busy", number))
+        # So few events that no run is so old that it would be written anew for its age.
+        mark = (await there.first(e.CheckpointEnd)).lwm
+
+        whole, part = folded(there, 0), folded(there, mark)
+
+        assert [signal.name for signal in whole.runs[run_id].signals] == ["later"]
+        assert mark > 0
+        assert shown(part) == shown(whole)
+
+    play_with_checkpoints(scene)
+
+
 def test_open_runs_are_written_anew_only_when_their_record_is_far_back() -> None:
     async def scene(there: Stage) -> None:
-        await fill(there, checkpoints=6)
+        await fill(there, checkpoints=5)
 
-        written = Counter(event.run_id for event in there.of(e.RunSnapshot))
-        assert written.total() > 0
-        assert max(written.values()) <= len(there.of(e.CheckpointEnd)) / 2
+        bases: dict[str, int] = {}
+        gaps: list[int] = []
+        for record in there.history:
+            event = record.event
+            if isinstance(event, e.RunSnapshot):
+                gaps.append(record.offset - bases[event.run_id])
+            if isinstance(event, e.RunSnapshot | e.RunAccepted):
+                bases[event.run_id] = record.offset
+        assert gaps
+        assert min(gaps) >= SPANS_KEPT * EVENTS_BETWEEN
 
-    play_with_checkpoints(scene, events_between=150)
+    play_with_checkpoints(scene)
 
 
 def test_new_owner_begins_at_the_mark_and_goes_on_with_every_open_run() -> None:
@@ -147,7 +177,48 @@ def test_idempotency_keys_are_known_behind_a_mark() -> None:
     play_with_checkpoints(scene)
 
 
-@pytest.mark.parametrize("wrong", ["in the middle of a run", "beyond the end", "after the mark"])
+class TrimmedWhileRead(MemoryReader):
+    """Of the history, records are deleted when the first of them were delivered."""
+
+    def __init__(self, cluster: MemoryCluster, before: int) -> None:
+        super().__init__(cluster, asyncio.get_running_loop())
+        self._before: int | None = before
+        self._trimmed = cluster
+
+    def open(self, topic: str, partition: int, offset: int, sink: BatchSink) -> None:
+        def take(batch: Batch) -> None:
+            sink(batch)
+            if topic == f"{APP}.history" and self._before is not None:
+                self._trimmed.delete_records(topic, partition, self._before)
+                self._before = None
+
+        super().open(topic, partition, offset, take)
+
+
+def test_history_that_is_trimmed_while_it_is_folded_is_folded_from_its_new_beginning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "BATCH_RECORDS_MAX", 2)
+
+    async def scene(there: Stage) -> None:
+        asking = await fill(there)
+        group = there.cluster.group(APP)
+        await there.members[0].kill()
+        mark = group.checkpoints.pop(0)
+        successor = there.join("successor")
+        successor.journal.reader = TrimmedWhileRead(there.cluster, mark)
+
+        there.signal(asking[0], "answer", 7)
+
+        assert await there.result_of(asking[0]) == [0, 7]
+        assert there.cluster.log(there.topics.history.name, 0).low == mark > 2
+
+    play_with_checkpoints(scene)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["in the middle of a run", "beyond the end", "at the end", "after the mark"]
+)
 def test_hint_that_is_wrong_costs_a_fold_from_the_start_and_nothing_else(wrong: str) -> None:
     async def scene(there: Stage) -> None:
         asking = await fill(there)
@@ -156,6 +227,7 @@ def test_hint_that_is_wrong_costs_a_fold_from_the_start_and_nothing_else(wrong: 
         hints = {
             "in the middle of a run": 9,
             "beyond the end": end + 500,
+            "at the end": end + 1,
             "after the mark": end - 1,
         }
         await there.members[0].kill()

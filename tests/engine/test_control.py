@@ -274,3 +274,16 @@ def test_delivery_of_the_largest_input_is_taken_and_so_is_the_next_one() -> None
         assert await there.result_of(following) == 3
 
     play(declare, scene)
+
+
+def test_signal_for_a_repeated_start_is_checked_like_one_for_the_first() -> None:
+    async def scene(there: Stage) -> None:
+        first, repeated = (there.start("counts", key="once") for _ in range(2))
+        await there.first(e.WaitOpened, first)
+        there.signal(repeated, "numbers", "not a list")
+        await there.first(e.IntakeRejected)
+        there.signal(repeated, "numbers", [40, 2])
+
+        assert await there.result_of(first) == 42
+
+    play(waiting, scene)

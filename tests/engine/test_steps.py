@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,10 +11,16 @@ import pytest
 
 from stepfold import App, Fatal, Retry, RetryAfter, StepFailed, current_run, step
 from stepfold.core import events as e
-from stepfold.engine.executor import ATTEMPTS_RUNNING_MAX, PAYLOAD_BYTES_MAX, Executor
+from stepfold.engine.executor import (
+    ATTEMPTS_RUNNING_MAX,
+    PAYLOAD_BYTES_MAX,
+    THREADS_MAX,
+    Executor,
+)
 from tests.engine.stage import Stage, play
 
 TEXT_MAX = 17_000
+ONCE = Retry(attempts=1)
 
 
 class OddError(Exception):
@@ -216,6 +223,64 @@ def test_run_is_cancelled_while_a_step_never_ends_whatever_it_does_about_it() ->
         stubborn_ends.set()
         executor = there.members[0].worker.around.executor
         await there.until(lambda: executor.running == 0)
+
+    play(declare, scene)
+
+
+def test_steps_that_were_given_up_in_their_threads_keep_no_other_step_waiting(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stuck, released = THREADS_MAX + 3, threading.Event()
+
+    def never() -> None:
+        released.wait()
+
+    def double(number: int) -> int:
+        return 2 * number
+
+    def declare(app: App) -> None:
+        @app.workflow
+        async def hangs() -> None:  # pyright: ignore[reportUnusedFunction]
+            await step.run("never", never, timeout="20ms", retry=ONCE)
+
+        @app.workflow
+        async def doubles(number: int) -> int:  # pyright: ignore[reportUnusedFunction]
+            return await step.run("double", double, number, timeout="5s", retry=ONCE)
+
+    async def scene(there: Stage) -> None:
+        hanging = [there.start("hangs") for _ in range(stuck)]
+        errors = [await there.failure_of(run_id) for run_id in hanging]
+
+        assert all("StepTimeout" in error.error_message for error in errors)
+        assert await there.result_of(there.start("doubles", 4)) == 8
+        told = [r for r in caplog.records if r.getMessage().startswith("step goes on in its thr")]
+        assert len(told) == stuck
+        assert {record.__dict__["step"] for record in told} == {
+            f"never of run {run_id}" for run_id in hanging
+        }
+
+    try:
+        play(declare, scene)
+    finally:
+        released.set()
+
+
+def test_step_that_waits_for_a_thread_does_not_use_up_its_time() -> None:
+    def naps(number: int) -> int:
+        threading.Event().wait(0.03)
+        return number
+
+    def declare(app: App) -> None:
+        @app.workflow
+        async def crowd() -> int:  # pyright: ignore[reportUnusedFunction]
+            calls = [
+                step.run("nap", naps, number, timeout="120ms", retry=ONCE)
+                for number in range(10 * THREADS_MAX)
+            ]
+            return len(await asyncio.gather(*calls))
+
+    async def scene(there: Stage) -> None:
+        assert await there.result_of(there.start("crowd")) == 10 * THREADS_MAX
 
     play(declare, scene)
 

@@ -50,6 +50,8 @@ def test_the_catalogs_own_topics_are_safe() -> None:
         ("history", "unclean.leader.election.enable", "true"),
         ("history", "max.message.bytes", "100000"),
         ("history", "min.insync.replicas", "1"),
+        ("dlq", "max.message.bytes", "1048588"),
+        ("dlq", "max.message.bytes", "1048576"),
         ("control", "cleanup.policy", "compact"),
         ("control", "message.timestamp.type", "CreateTime"),
         ("control", "unclean.leader.election.enable", "true"),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from stepfold.core import commands as c
 from stepfold.core import decide, intake
 from stepfold.core import events as e
-from stepfold.core.ids import run_id_of, short_topic_id
+from stepfold.core.ids import NO_POSITION, run_id_of, short_topic_id
 from stepfold.core.shard import Shard, evolve
 from tests.unit import core_samples as given
 
@@ -149,15 +153,50 @@ def test_commands_that_came_before_a_repetition_are_passed_on_to_the_first_run()
     assert not shard.early_order
 
 
+@pytest.mark.parametrize("landed", range(4))
+def test_commands_for_a_repetition_are_passed_on_once_whatever_part_of_it_lands(
+    landed: int,
+) -> None:
+    shard = given.shard_of([given.accepted(key="q-17")])
+    for offset, name in enumerate(("s1", "s2")):
+        early = replace(signal(LATER), signal_id=name)
+        take(shard, intake.control(shard, early, given.control_at(offset), AT))
+    starts = (e.RunStart(LATER, "agent", "", "", "q-17", 0),)
+    again = trigger(workflow="agent", key="q-17")
+    events = intake.accept(shard, "research", again, given.inbox_at(6), starts)
+    take(shard, events[:landed])
+    is_taken = shard.intake[given.INBOX, 0].offset == 6
+
+    if not is_taken:  # the next owner takes the record in again
+        repeat(shard)
+
+    assert len(events) == 3
+    assert is_taken == (landed == 3)
+    assert [waiting.id for waiting in shard.runs[given.RUN].signals] == ["s1", "s2"]
+    assert not shard.early
+
+
+def test_the_same_command_for_another_run_is_not_taken_for_the_one_passed_on() -> None:
+    shard = given.shard_of([given.accepted(key="q-17")])
+    other = run_id_of(0, short_topic_id(given.INBOX), 7)
+    for offset, run_id in enumerate((other, LATER)):
+        take(shard, intake.control(shard, cancel(run_id), given.control_at(offset), AT))
+
+    repeat(shard)
+
+    assert shard.runs[given.RUN].cancel_reason == "wrong model"
+    assert list(shard.early) == [other]
+
+
 def test_command_for_a_repetition_of_a_run_that_is_over_is_rejected_visibly() -> None:
     ended = e.RunCancelled(run_id=given.RUN, reason="")
     shard = given.shard_of([given.accepted(key="q-17"), ended])
     take(shard, intake.control(shard, signal(LATER), given.control_at(0), AT))
 
-    _, rejected = repeat(shard)
+    rejected, _ = repeat(shard)
 
     assert isinstance(rejected, e.IntakeRejected)
-    assert rejected.source == decide.NO_POSITION
+    assert rejected.source == NO_POSITION
     assert "repetition" in rejected.reason
 
 

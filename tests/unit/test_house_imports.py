@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "stepfold.telemetry": {"stepfold.core"},
     "stepfold.sdk": {"stepfold.core"},
     "stepfold.journal": {"stepfold.core", "stepfold_topics"},
+    "stepfold.payloads": {"stepfold.core.errors"},
     "stepfold.client": {"stepfold.core", "stepfold.journal", "stepfold.sdk", "stepfold.settings"},
     "stepfold.engine": {
         "stepfold.core",
@@ -65,6 +66,7 @@ SPEAK_KAFKA = (
     "stepfold.bench",
     "stepfold.cli",
     "stepfold.client",
+    "stepfold.demo",
     "stepfold.journal",
     "stepfold.local",
     "stepfold_projections.service",

@@ -24,6 +24,8 @@ __all__ = [
     "describe",
 ]
 
+DLQ_HEADERS_BYTES = 16_384
+"""What a dlq adds to a record: where it came from, and why it is there."""
 EVENT_BYTES_MIN = 1_000_000
 """A history that takes less refuses events the engine takes for possible, and stops."""
 
@@ -62,6 +64,7 @@ def check(described: Described, *, unsafe_dev: bool = False) -> None:
             if is_value != value:
                 raise UnsafeSettingError(topic.name, setting, is_value, value, remedy)
     _check_at_least(described.history, "max.message.bytes", EVENT_BYTES_MIN, remedy)
+    _check_at_least(described.dlq, "max.message.bytes", _copy_bytes_max(described), remedy)
     if not unsafe_dev:
         _check_replicas(described)
 
@@ -88,6 +91,15 @@ def _check_counts(described: Described) -> None:
                 f"as {described.history.name} has: partition p of each is one shard, and keys "
                 "name their partition; make a new app with equal counts",
             )
+
+
+def _copy_bytes_max(described: Described) -> int:
+    """A record that its dlq does not take keeps back all that follow it."""
+    limits = (
+        source.config.get("max.message.bytes", "")
+        for source in (described.inbox, described.control)
+    )
+    return max(int(limit) for limit in limits if limit.isdecimal()) + DLQ_HEADERS_BYTES
 
 
 def _check_replicas(described: Described) -> None:

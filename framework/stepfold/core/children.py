@@ -10,8 +10,7 @@ from collections.abc import Iterator
 
 from stepfold.core import commands as c
 from stepfold.core import events as e
-from stepfold.core.decide import NO_POSITION
-from stepfold.core.ids import child_run_id_of
+from stepfold.core.ids import NO_POSITION, child_run_id_of
 from stepfold.core.routing import partition_for
 from stepfold.core.run import Run, RunStatus
 from stepfold.core.shard import Shard

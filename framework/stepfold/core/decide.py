@@ -8,7 +8,7 @@ clock; `now` is broker time in milliseconds and comes in as data.
 from __future__ import annotations
 
 from stepfold.core import events as e
-from stepfold.core.ids import Position
+from stepfold.core.ids import NO_POSITION
 from stepfold.core.retry import Retry, next_attempt_at
 from stepfold.core.run import Run, RunStatus, Step, StepStatus
 from stepfold.core.shard import Shard
@@ -16,8 +16,6 @@ from stepfold.core.shard import Shard
 LOST_MAX = 25
 """Lost attempts of one step before its run is parked. It is generous as long as a
 suspect shares its process with others, which are lost along with it."""
-NO_POSITION = Position("", -1, -1, -1)
-"""The source of an event that no source record caused."""
 
 
 # Attempts

@@ -42,6 +42,10 @@ class Position(NamedTuple):
     leader_epoch: int
 
 
+NO_POSITION = Position("", -1, -1, -1)
+"""The source of an event that no source record caused."""
+
+
 class RunAddress(NamedTuple):
     """What a run id says."""
 

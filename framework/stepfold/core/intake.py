@@ -13,10 +13,10 @@ from typing import TypeAlias, TypeVar
 
 from stepfold.core import commands as c
 from stepfold.core import events as e
-from stepfold.core.decide import NO_POSITION, wait_for
-from stepfold.core.ids import RUN_ID_WIDTH, Position, parse_run_id, short_topic_id
+from stepfold.core.decide import wait_for
+from stepfold.core.ids import NO_POSITION, RUN_ID_WIDTH, Position, parse_run_id, short_topic_id
 from stepfold.core.run import Run, RunStatus
-from stepfold.core.shard import Shard, dedup_key
+from stepfold.core.shard import Shard, dedup_key, passed_on
 
 EARLY_TTL_MS = 24 * 3_600_000
 """How long a command is kept for a run that is not accepted yet."""
@@ -247,7 +247,8 @@ def accept(
 ) -> tuple[e.Event, ...]:
     """What a trigger becomes that starts these runs; () when it starts none.
 
-    Of a repetition, what waited for its run goes to the first one.
+    Of a repetition, what waited for its run goes to the first one, before the record counts as
+    taken in: if the events after some of these are lost, the rest is passed on once more.
     """
     if not runs:
         return ()
@@ -261,7 +262,7 @@ def accept(
             idempotency_key=key,
             existing_run_id=known.run_id,
         )
-        return (repetition, *_passed_on(shard, first.run_id, known.run_id))
+        return (*_passed_on(shard, first.run_id, known.run_id), repetition)
     return (
         e.RunAccepted(
             source=source,
@@ -285,7 +286,7 @@ def _passed_on(shard: Shard, run_id: str, first_id: str) -> Iterator[e.Event]:
             reason = f"{run_id} is a repetition of run {first_id}, which is over"
             yield rejected(NO_POSITION, reason, run_id=run_id)
         else:
-            yield replace(early.event, run_id=first_id, source=NO_POSITION)
+            yield passed_on(early.event, first_id)
 
 
 def overdue(shard: Shard, now: int) -> tuple[e.IntakeRejected, ...]:

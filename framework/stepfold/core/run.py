@@ -30,6 +30,9 @@ from stepfold.core.outcomes import (
     WaitTimedOut,
 )
 
+NO_BASE = -1
+"""Of a run that no record holds whole: what came before its acceptance is elsewhere."""
+
 
 class StepStatus(IntEnum):
     OPEN = 1  # an attempt is started and has no end on the log
@@ -96,7 +99,7 @@ class Run:
     accepted_at: int
     deadline: int
     parent: e.Parent = e.NO_PARENT
-    base: int = -1
+    base: int = NO_BASE
     """Offset of its latest full record: its acceptance, or a snapshot (rule R22)."""
     status: RunStatus = RunStatus.OPEN
     paused: bool = False
@@ -107,13 +110,15 @@ class Run:
     waits: dict[str, Wait] = field(default_factory=dict[str, Wait])
     signals: list[Signal] = field(default_factory=list[Signal])
     children: dict[str, Child] = field(default_factory=dict[str, Child])
+    given_up: list[str] = field(default_factory=list[str])
+    """Steps whose child is awaited no more; their code has no answer, and may not ask again."""
 
     @property
     def is_terminal(self) -> bool:
         return self.status >= RunStatus.COMPLETED
 
 
-def accepted(event: e.RunAccepted, start: e.RunStart, at: int, offset: int = -1) -> Run:
+def accepted(event: e.RunAccepted, start: e.RunStart, at: int, offset: int = NO_BASE) -> Run:
     """The run as it is when its trigger has been accepted."""
     return Run(
         run_id=start.run_id,
@@ -258,7 +263,9 @@ def _child_resolved(run: Run, event: e.ChildResolved, at: int, epoch: Epoch) -> 
         return
     if event.outcome == "completed":
         run.outcomes.append(ChildReturned(at, event.step, event.payload, event.payload_encoding))
-    elif event.outcome != "abandoned":
+    elif event.outcome == "abandoned":
+        run.given_up.append(event.step)
+    else:
         run.outcomes.append(ChildErrored(at, event.step, event.error_type, event.error_message))
 
 

@@ -32,6 +32,7 @@ def run_state(run: Run) -> bytes:
     state["timers"] = run.timers
     state["waits"] = run.waits
     state["children"] = run.children
+    state["given_up"] = run.given_up
     state["signals"] = [list(map(plain, signal)) for signal in run.signals]
     return dumped({key: value for key, value in state.items() if value not in ({}, [])})
 
@@ -49,6 +50,7 @@ def run_of(state: bytes) -> Run:
     run.timers = loaded.get("timers", {})
     run.waits = {key: Wait(*values) for key, values in loaded.get("waits", {}).items()}
     run.children = {key: Child(*values) for key, values in loaded.get("children", {}).items()}
+    run.given_up = loaded.get("given_up", [])
     run.signals = [Signal(*map(unplain, values)) for values in loaded.get("signals", ())]
     return run
 
@@ -84,7 +86,7 @@ _OUTCOMES: dict[str, Any] = {
         o.CancelAsked,
     )
 }
-_TABLES = frozenset({"outcomes", "steps", "timers", "waits", "signals", "children"})
+_TABLES = frozenset({"outcomes", "steps", "timers", "waits", "signals", "children", "given_up"})
 _REQUIRED = object()
 _RUN_FIELDS: dict[str, Any] = {
     field.name: _REQUIRED if field.default is MISSING else field.default

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, NamedTuple, TypeAlias, cast
 
 from stepfold.core import events as e
 from stepfold.core.ids import (
     NO_EPOCH,
+    NO_POSITION,
     Epoch,
     Position,
     parse_run_id,
     run_id_of,
     short_topic_id,
 )
-from stepfold.core.run import Run, accepted
+from stepfold.core.run import NO_BASE, Run, accepted
 from stepfold.core.run import evolve as evolve_run
 from stepfold.core.run_state import run_of
 
@@ -150,15 +151,18 @@ class Shard:
 
     def early_before_intake(self) -> list[str]:
         """Of early commands: the run ids whose trigger the intake has passed already."""
-        if self.opened is None or not self.early_order:
-            return []
-        topic_id = self.opened.inbox_topic_id
-        partition = parse_run_id(self.early_order[0]).partition
+        bound = self.next_run_id(self.early_order[0]) if self.early_order else None
+        return [] if bound is None else self.early_order[: bisect_left(self.early_order, bound)]
+
+    def next_run_id(self, run_id: str) -> str | None:
+        """What the next record of the inbox may start, in the shard where this run is at home."""
+        if self.opened is None:
+            return None
+        topic_id, partition = self.opened.inbox_topic_id, parse_run_id(run_id).partition
         taken = self.intake.get((topic_id, partition))
         if taken is None:
-            return []
-        bound = run_id_of(partition, short_topic_id(topic_id), taken.offset + 1)
-        return self.early_order[: bisect_left(self.early_order, bound)]
+            return None
+        return run_id_of(partition, short_topic_id(topic_id), taken.offset + 1)
 
 
 def fold(shard: Shard, record: e.Recorded) -> bool:
@@ -209,6 +213,8 @@ def _evolve_run(shard: Shard, event: e.RunEvent, at: int, epoch: Epoch) -> None:
     run = shard.runs.get(event.run_id)
     if run is not None:
         evolve_run(run, event, at, epoch)
+        if isinstance(event, EarlyEvent) and event.source.partition < 0:
+            _drop_passed_on(shard, event)
         if run.is_terminal:
             del shard.runs[run.run_id]
     elif isinstance(event, e.SignalExpired):
@@ -232,6 +238,25 @@ def _take_early(shard: Shard, run_id: str) -> list[Early]:
     return early
 
 
+def _drop_passed_on(shard: Shard, event: EarlyEvent) -> None:
+    """A command that waited for a repetition is the first run's now, and waits no more.
+
+    The repetition is the next record of the inbox. Others may wait for the same, word for word.
+    """
+    run_id = shard.next_run_id(event.run_id)
+    waiting = [] if run_id is None else shard.early.get(run_id, [])
+    same = next((each for each in waiting if passed_on(each.event, event.run_id) == event), None)
+    if run_id is not None and same is not None:
+        for each in _take_early(shard, run_id):
+            if each is not same:
+                _note_early(shard, each.event, each.at, each.epoch)
+
+
+def passed_on(event: EarlyEvent, run_id: str) -> EarlyEvent:
+    """A command that came early for a repetition, as an event of the first run."""
+    return replace(event, run_id=run_id, source=NO_POSITION)
+
+
 def dedup_key(workflow: str, key: str) -> str:
     """Under which name a start's idempotency key (or an event's id, workflow empty) is known."""
     return f"{workflow}\n{key}"
@@ -243,6 +268,8 @@ def _run_accepted(shard: Shard, event: e.RunAccepted, at: int) -> None:
         shard.runs[start.run_id] = run
         for early in _take_early(shard, start.run_id):
             evolve_run(run, early.event, early.at, early.epoch)
+            # It is before this record: a fold that begins here would not know of it.
+            run.base = NO_BASE
         if start.idempotency_key:
             key = dedup_key(start.workflow, start.idempotency_key)
             _remember(shard.known, key, event.run_id, at)
@@ -305,8 +332,8 @@ def _run_snapshot(shard: Shard, event: e.RunSnapshot, at: int) -> None:
     if whole is None:
         return
     run = shard.runs.get(event.run_id)
-    if run is None and shard.is_partial:
-        # Restored only where nothing is known: the owner's own runs stay the objects they are.
+    if shard.is_partial:
+        # A fold that is complete knows all this, and an owner's runs stay the objects they are.
         run = shard.runs[event.run_id] = run_of(b"".join(whole.states))
     if run is not None:
         run.base = whole.offset

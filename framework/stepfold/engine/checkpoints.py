@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 
 from stepfold.core import events as e
-from stepfold.core.run import Run
+from stepfold.core.run import NO_BASE, Run
 from stepfold.core.run_state import run_state
 from stepfold.core.shard import Shard
 from stepfold.core.shard_state import parts_of, shard_state
@@ -99,6 +99,8 @@ class Checkpoints:
     def _end(self) -> None:
         self._waiting = None
         shard = self._history.shard
+        for run in [run for run in shard.runs.values() if run.base == NO_BASE]:
+            self._write_run(run)  # accepted since the beginning, after commands for it
         snapshot_offset = shard.chain.last_offset + 1
         parts = parts_of(shard_state(shard))
         for part, state in enumerate(parts):

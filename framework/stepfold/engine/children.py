@@ -39,7 +39,7 @@ class Children:
 
     def want(self, run: Run, call: ChildCall | EventCall) -> None:
         """Ask for a child, or send an event; what the log shows as asked for is not repeated."""
-        if call.step in run.children:
+        if call.step in run.children or call.step in run.given_up:
             return
         app = call.app or self._app
         topics = self._directory.topics_of(app)

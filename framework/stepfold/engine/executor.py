@@ -13,13 +13,13 @@ import contextvars
 import inspect
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 from stepfold.core.durations import DURATION_MAX_MS
 from stepfold.core.errors import Fatal, PayloadError, PayloadTooLargeError, RetryAfter
+from stepfold.engine.threads import Threads
 from stepfold.journal.port import ShardId
 from stepfold.sdk.calls import StepCall
 from stepfold.sdk.failures import failure_of
@@ -27,7 +27,7 @@ from stepfold.sdk.failures import failure_of
 ATTEMPTS_RUNNING_MAX = 2_000
 """Attempts that run at once in one process; further ones wait for a place."""
 THREADS_MAX = 64
-"""Threads for steps that are plain functions."""
+"""Steps that are plain functions and run at once, each in a thread; further ones wait."""
 PAYLOAD_BYTES_MAX = 900_000
 """The largest input or result that fits into one event (rule R20)."""
 
@@ -81,7 +81,7 @@ class _Running(NamedTuple):
 class Executor:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="step")
+        self.threads = Threads(loop, THREADS_MAX)
         self._running: dict[AttemptKey, _Running] = {}
         self._reserved: dict[AttemptKey, ShardId] = {}
         self._waiters: deque[Waiter] = deque()
@@ -171,7 +171,7 @@ class Executor:
         for key, running in list(self._running.items()):
             self._cancelled.add(key)
             running.task.cancel()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.threads.close()
 
     def _deliver(self, key: AttemptKey, task: asyncio.Task[Result]) -> None:
         """Runs as a callback: the workflow's loop must not be entered from inside a task."""
@@ -193,41 +193,48 @@ class Executor:
     async def _outcome(self, key: AttemptKey, call: StepCall) -> Result:
         """User code may raise anything, SystemExit and CancelledError included."""
         try:
-            if call.timeout_ms is None:
-                value = await self._call(call)
+            if _is_async(call.function):
+                value = await self._timed(call)
             else:
-                timeout = asyncio.timeout(call.timeout_ms / 1_000)
-                try:
-                    async with timeout:
-                        value = await self._call(call)
-                except TimeoutError:
-                    if timeout.expired():
-                        return TimedOut(call.timeout_ms)
-                    raise
+                async with self.threads.room:  # waiting for a thread is not the step's time
+                    value = await self._timed(call)
             payload = call.encode_result(value)
             if len(payload) > PAYLOAD_BYTES_MAX:
                 raise PayloadTooLargeError(
                     f"the result of step {key.step!r}", len(payload), PAYLOAD_BYTES_MAX
                 )
+        except _TimeIsUpError:
+            return TimedOut(call.timeout_ms or 0)
         except BaseException as error:  # noqa: BLE001 - whatever the step raises is its failure
             return failed_by(error)
         return Succeeded(payload)
+
+    async def _timed(self, call: StepCall) -> Any:
+        if call.timeout_ms is None:
+            return await self._call(call)
+        timeout = asyncio.timeout(call.timeout_ms / 1_000)
+        try:
+            async with timeout:
+                return await self._call(call)
+        except TimeoutError:
+            if timeout.expired():
+                raise _TimeIsUpError from None
+            raise
 
     async def _call(self, call: StepCall) -> Any:
         function = partial(call.function, *call.args, **call.kwargs)
         if _is_async(call.function):
             return await function()
-        context = contextvars.copy_context()
-
-        def work() -> tuple[Any, BaseException | None]:
-            return context.run(_caught, function)
-
-        value, error = await self._loop.run_in_executor(self._threads, work)
+        value, error = await self.threads.call(function)
         if error is not None:
             raise error
         if inspect.isawaitable(value):
             return await value
         return value
+
+
+class _TimeIsUpError(Exception):
+    """The attempt took longer than its timeout; a TimeoutError of its own is its failure."""
 
 
 def _is_async(function: Callable[..., Any]) -> bool:
@@ -236,14 +243,6 @@ def _is_async(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__
     )
-
-
-def _caught(function: Callable[[], Any]) -> tuple[Any, BaseException | None]:
-    """Value or error: no future takes a StopIteration, so the step would never end."""
-    try:
-        return function(), None
-    except BaseException as error:  # noqa: BLE001 - it is raised where it can be
-        return None, error
 
 
 def _result_of(task: asyncio.Task[Result]) -> Result:

@@ -21,8 +21,14 @@ from stepfold.core.ids import Position, run_id_of, short_topic_id
 from stepfold.engine.guard import Guard
 from stepfold.engine.leader import Leader
 from stepfold.engine.matching import child_start, runs_for
+from stepfold.engine.shard_states import ShardUnreadableError
 from stepfold.journal.codec import decode_command
-from stepfold.journal.intake_formats import dlq_headers, read_trigger, unreadable_payload
+from stepfold.journal.intake_formats import (
+    REASON_MAX,
+    dlq_headers,
+    read_trigger,
+    unreadable_payload,
+)
 from stepfold.journal.port import Appender, Batch, LogRecord, Reader, Report, TopicFacts
 
 logger = logging.getLogger(__name__)
@@ -35,6 +41,8 @@ TRIGGER_BYTES_MAX = 900_000
 COMMAND_BYTES_MAX = 1_000_000
 """A delivery holds the largest input of a child run and what wraps it; one that is refused
 would keep back for ever whatever its shard delivers after it."""
+RECORDS_HELD_MAX = 5_000
+"""Records that wait behind one that its dlq does not take, at which reading is paused."""
 DLQ_RETRY_MS = 1_000
 UNMATCHED_RECORDS_MAX = 1_000
 """Records that matched nothing before their range is written down."""
@@ -71,6 +79,11 @@ class Intake:
         taken = self._leader.shard.intake.get((self.source.topic_id, self._partition))
         return 0 if taken is None else taken.offset + 1
 
+    @property
+    def held(self) -> int:
+        """Records that were read, and for which no event stands yet."""
+        return len(self._records) + (self._copying is not None)
+
     def open(self) -> None:
         self._reader.open(self.source.name, self._partition, self.position, self._guard(self.take))
 
@@ -91,7 +104,8 @@ class Intake:
         """Read on when enough runs have ended; give up commands whose run did not come."""
         if self._is_inbox and self._leader.writer.is_certain:
             self._append(intake.overdue(self._leader.shard, self._leader.clock.now_ms()))
-        if self._is_paused and len(self._leader.shard.runs) < RUNS_OPEN_RESUME:
+        runs = len(self._leader.shard.runs)
+        if self._is_paused and runs < RUNS_OPEN_RESUME and self.held < RECORDS_HELD_MAX:
             self._is_paused = False
             self._reader.resume(self.source.name, self._partition)
 
@@ -104,13 +118,14 @@ class Intake:
                 self._take_one(record)
             except (CodecError, PayloadTooLargeError) as error:
                 self._flush_unmatched()
-                self._copy_to_dlq(record, str(error))
+                self._reject(record, str(error))
         if self._leader.writer.is_certain:
             self._flush_unmatched()
         self._restrain()
 
     def _restrain(self) -> None:
-        if self._is_inbox and not self._is_paused and len(self._leader.shard.runs) > RUNS_OPEN_MAX:
+        has_too_many_runs = self._is_inbox and len(self._leader.shard.runs) > RUNS_OPEN_MAX
+        if not self._is_paused and (has_too_many_runs or self.held > RECORDS_HELD_MAX):
             self._is_paused = True
             self._reader.pause(self.source.name, self._partition)
 
@@ -195,16 +210,19 @@ class Intake:
             self._unmatched = None
             self._leader.append(e.IntakeUnmatched(source=self._place(last), from_offset=first))
 
-    def _copy_to_dlq(self, record: LogRecord, reason: str) -> None:
+    def _reject(self, record: LogRecord, reason: str) -> None:
         logger.warning(
             "record goes to the dlq",
             extra={
                 "topic": record.topic,
                 "partition": record.partition,
                 "offset": record.offset,
-                "reason": reason,
+                "reason": reason[:REASON_MAX],
             },
         )
+        self._copy_to_dlq(record, reason)
+
+    def _copy_to_dlq(self, record: LogRecord, reason: str) -> None:
         self._copying = record
         self._appender.append(
             self._leader.topics.dlq.name,
@@ -219,6 +237,10 @@ class Intake:
         if self._is_closed or not self._leader.writer.is_certain:
             return
         if report.error is not None or report.offset is None:
+            logger.warning(
+                "the dlq takes no copy",
+                extra={"topic": self._leader.topics.dlq.name, "reason": report.error},
+            )
             clock = self._leader.clock
             clock.call_at(
                 clock.now_ms() + DLQ_RETRY_MS,
@@ -239,20 +261,22 @@ class Intake:
 
     def _skip_gap(self, batch: Batch) -> None:
         """Records before batch.position are gone: say so in the history, and go on there."""
+        if batch.position <= self.position:
+            place = f"{self.source.name}/{self._partition}"
+            raise ShardUnreadableError(place, self.position, batch.error or "no reason given")
         logger.error(
             "source records are gone before intake took them",
             extra={"topic": self.source.name, "partition": self._partition, "why": batch.error},
         )
-        if batch.position > self.position:
-            gap = e.IntakeGap(
-                topic=self.source.name,
-                topic_id=self.source.topic_id,
-                partition=self._partition,
-                from_offset=self.position,
-                to_offset=batch.position - 1,
-            )
-            self._leader.append(gap)
-            self.open()
+        gap = e.IntakeGap(
+            topic=self.source.name,
+            topic_id=self.source.topic_id,
+            partition=self._partition,
+            from_offset=self.position,
+            to_offset=batch.position - 1,
+        )
+        self._leader.append(gap)
+        self.open()
 
     def _place(self, record: LogRecord) -> Position:
         return Position(self.source.topic_id, record.partition, record.offset, record.leader_epoch)

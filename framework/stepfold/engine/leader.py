@@ -210,7 +210,9 @@ class Leader:
             if run.deadline:
                 self._wakes.add(run.deadline, run.run_id)
             return
-        deliver_buffered(self.history, live)
+        # Not before the code has caught up: until then nobody knows what a wait takes.
+        if not live.is_behind:
+            deliver_buffered(self.history, live)
         while live.is_behind:
             wanted = live.catch_up()
             self._ask(live, wanted)
@@ -243,10 +245,12 @@ class Leader:
 
     def refusal_of(self, signal: Signal) -> str | None:
         """Why a signal is not what its run waits for; the run is brought to life to say so."""
-        run = self.shard.runs.get(signal.run_id)
-        if run is not None and run.run_id not in self._live:
+        first = self.shard.aliases.get(signal.run_id)
+        run_id = signal.run_id if first is None else first.run_id
+        run = self.shard.runs.get(run_id)
+        if run is not None and run_id not in self._live:
             self.go_on(run)
-        live = self._live.get(signal.run_id)
+        live = self._live.get(run_id)
         return None if live is None else refusal_of(live, signal.name, signal.payload)
 
     def _bring_to_life(self, run: Run) -> LiveRun | None:

@@ -11,29 +11,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
-from enum import Enum
+from functools import partial
 
 from stepfold.core import events as e
-from stepfold.core.errors import CodecError
-from stepfold.core.ids import NO_EPOCH, Epoch
-from stepfold.core.shard import Shard, Verdict, begin_at, evolve
+from stepfold.core.ids import Epoch
+from stepfold.core.shard import Shard
+from stepfold.engine.claiming import append_claim, new_claim
+from stepfold.engine.folding import Folding
 from stepfold.engine.guard import Guard
 from stepfold.engine.intake import Intake
 from stepfold.engine.leader import Leader
+from stepfold.engine.shard_states import ShardFaultError, ShardState, ShardUnreadableError
 from stepfold.engine.surroundings import Surroundings
-from stepfold.journal.codec import decode_event, encode_event, event_headers
+from stepfold.engine.topics_watch import TopicsWatch
 from stepfold.journal.port import (
     Appender,
     AppTopics,
-    Batch,
     Lease,
     Membership,
     Reader,
-    Report,
     ShardId,
 )
 from stepfold.journal.writer import HistoryWriter
@@ -45,25 +43,15 @@ LEASE_RETRY_S = 0.2
 LEASE_TRIES_MAX = 25
 CLAIM_BACKOFF_MIN_S = 0.2
 CLAIM_BACKOFF_MAX_S = 5.0
-CLAIM_REPORT_TIMEOUT_S = 30.0
-FOLD_SLICE_RECORDS = 2_000
-"""Records folded before the loop gets its turn."""
+CLAIM_FOLD_TIMEOUT_S = 30.0
+PROOF_OVERDUE_S = 5.0
+"""Without a proof for so long it is said (rule R12): nothing new begins, and nothing is lost."""
+UNREADABLE_RETRY_S = 10.0
+"""Until a topic that could not be read is tried again; rights come back, and topics do."""
 PROOF_TIMEOUT_S = 2.0
 """For proofs, before and after the attempts' grace of 20 s: all of it stays below 25 s."""
 PROOF_LOOK_S = 0.005
 RELIEF_INTERVAL_S = 0.2
-
-
-class ShardState(Enum):
-    """Section 3 of the protocol, as far as this process takes part in it."""
-
-    FOLDING = "folding"
-    CLAIMING = "claiming"
-    LEADING = "leading"
-    DRAINING = "draining"
-    LIMBO = "limbo"
-    FAULTED = "faulted"
-    UNASSIGNED = "unassigned"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +62,23 @@ class Log:
     reader: Reader
     membership: Membership
     topics: AppTopics
+    watch: TopicsWatch
+
+
+class Overdue:
+    """Whether no proof came for so long that a person should hear of it; says so once."""
+
+    def __init__(self) -> None:
+        self._proven_seq = -1
+        self._since = 0.0
+
+    def is_to_be_said(self, writer: HistoryWriter, now: float) -> bool:
+        if not writer.unproven or writer.proven_seq != self._proven_seq:
+            self._proven_seq, self._since = writer.proven_seq, now
+        if now - self._since < PROOF_OVERDUE_S:
+            return False
+        self._since = math.inf
+        return True
 
 
 class ShardOwner:
@@ -89,10 +94,9 @@ class ShardOwner:
         self._around = around
         self._build = build
         self._loop = asyncio.get_running_loop()
-        self._batches: asyncio.Queue[Batch] = asyncio.Queue()
-        self._shard = Shard()
-        self._position = 0
+        self._folding = self._new_folding()
         self._uncertain: asyncio.Future[str] | None = None
+        self._committed = -1
         self._intakes: list[Intake] = []
 
     async def run(self) -> None:
@@ -100,20 +104,32 @@ class ShardOwner:
         failures = 0
         try:
             while True:
-                if await self._become_leader():
-                    failures = 0
-                    reason = await self._lead()
-                    logger.warning("shard is folded again", extra=self._extra(reason=reason))
+                try:
+                    if await self._become_leader():
+                        failures = 0
+                        reason = await self._lead()
+                        logger.warning("shard is folded again", extra=self._extra(reason=reason))
+                except ShardUnreadableError as error:
+                    self._note_fault(error)
+                    await asyncio.sleep(UNREADABLE_RETRY_S)
                 failures += 1
                 backoff = min(CLAIM_BACKOFF_MIN_S * 2**failures, CLAIM_BACKOFF_MAX_S)
                 # Two candidates that lost the same race must not meet again.
                 await asyncio.sleep(backoff * self._around.dice.uniform(0.5, 1.0))
-        except (CodecError, ShardFaultError) as error:
-            self.fault = str(error)
-            self.state = ShardState.FAULTED
-            logger.error("shard is faulted", extra=self._extra(reason=self.fault))
+        except ShardFaultError as error:
+            self._note_fault(error)
         finally:
             self._stop_leading()
+
+    def _note_fault(self, error: ShardFaultError) -> None:
+        self.fault = str(error)
+        self.state = ShardState.FAULTED
+        logger.error("shard is faulted", extra=self._extra(reason=self.fault))
+
+    @property
+    def records_held(self) -> int:
+        """Records of inbox and control that were read, and for which no event stands yet."""
+        return sum(intake.held for intake in self._intakes)
 
     async def drain(self, grace_s: float) -> None:
         """Let running attempts end, record them, and say that the shard is free (rule R14)."""
@@ -142,9 +158,12 @@ class ShardOwner:
 
     async def _become_leader(self) -> bool:
         self.state = ShardState.FOLDING
-        history = self._log.topics.history.name
+        self._folding, begun_at = self._new_folding(), self._loop.time()
         try:
-            await self._fold_all()
+            await self._folding.to_end(
+                await self._log.membership.checkpoint(self.shard_id.partition)
+            )
+            await self._log.watch.look(since=begun_at)
             self._check_opened()
             if not await self._hold_lease():
                 return False
@@ -153,66 +172,24 @@ class ShardOwner:
             if epoch is None:
                 return False
         finally:
-            self._log.reader.close(history, self.shard_id.partition)
+            self._folding.close()
         # From a callback: the loops of runs must not be entered from inside a task.
         started: asyncio.Future[None] = self._loop.create_future()
         self._loop.call_soon(self._start_leading_then, epoch, started)
         await started
         return True
 
-    async def _fold_all(self) -> None:
-        """Fold to the end, from the last checkpoint if its hint holds (rule R23)."""
-        hint = await self._log.membership.checkpoint(self.shard_id.partition)
-        for start in (hint, 0) if hint else (0,):
-            self._open_history(start)
-            await self._fold_until(lambda batch: batch.at_end)
-            if not self._shard.is_partial:
-                return
-            logger.warning("no checkpoint ends behind it", extra=self._extra(offset=start))
-        raise ShardFaultError(
-            f"history of {self.shard_id} begins at {self._shard.begun_at}, and no checkpoint behind"
-            " that shows all open runs: records were deleted that were needed; restore the topic"
-        )
+    def _new_folding(self) -> Folding:
+        return Folding(self._log.reader, self._log.topics.history.name, self.shard_id.partition)
 
-    def _open_history(self, offset: int) -> None:
-        self._shard, self._position = Shard(), offset
-        self._batches = batches = asyncio.Queue[Batch]()
-        history, partition = self._log.topics.history.name, self.shard_id.partition
-        self._log.reader.open(history, partition, offset, batches.put_nowait)
-
-    async def _fold_until(self, done: Callable[[Batch], bool]) -> None:
-        while True:
-            batch = await self._batches.get()
-            begin = batch.position if batch.position > self._position else 0
-            is_elsewhere = begin != self._position and self._shard.chain.last_offset < 0
-            if batch.error is not None and is_elsewhere:
-                # Trimmed up to there, or the hint is of another time: both show in the fold.
-                self._open_history(begin)
-                continue
-            if batch.error is not None:
-                raise ShardFaultError(
-                    f"history of {self.shard_id} cannot be read at {self._position}:"
-                    f" {batch.error}; restore the topic, or `stepfold topics diff`"
-                )
-            for start in range(0, len(batch.records), FOLD_SLICE_RECORDS):
-                for record in batch.records[start : start + FOLD_SLICE_RECORDS]:
-                    self._fold(record.offset, record.value or b"")
-                await asyncio.sleep(0)
-            self._position = max(self._position, batch.position)
-            if done(batch):
-                return
-
-    def _fold(self, offset: int, value: bytes) -> None:
-        recorded = decode_event(value, offset)
-        if offset > 0 and self._shard.chain.last_offset < 0:
-            begin_at(self._shard, recorded)
-        verdict = self._shard.chain.judge(recorded)
-        if verdict in (Verdict.APPLIES, Verdict.CLAIMS):
-            evolve(self._shard, recorded.event, recorded.at, self._shard.chain.epoch)
-        self._position = offset + 1
+    @property
+    def _shard(self) -> Shard:
+        return self._folding.shard
 
     def _check_opened(self) -> None:
         """Rule R2: the topics are still those that the history was opened with."""
+        if self._log.watch.changed is not None:
+            raise ShardFaultError(self._log.watch.changed)
         opened, topics = self._shard.opened, self._log.topics
         if opened is None:
             return
@@ -239,48 +216,31 @@ class ShardOwner:
 
     async def _claim(self) -> Epoch | None:
         """Append a claim and fold up to it; None when it turned out void."""
-        chain = self._shard.chain
-        nonce = self._around.dice.getrandbits(63)
-        claim = e.Claimed(
-            prev_epoch_offset=chain.epoch.offset,
-            prev_epoch_nonce=chain.epoch.nonce,
-            nonce=nonce,
-            worker_id=self._around.worker_id,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            build=self._build,
-            fold_version=e.FOLD_VERSION,
-            closes_last_seq=chain.next_seq - 1,
-            closes_last_offset=chain.last_offset,
-            unsafe=self._log.topics.unsafe,
-        )
-        report = await self._append_claim(claim)
-        if report.offset is None:
-            return None
-        offset = report.offset
-        await self._fold_until(lambda _: self._position > offset)
-        epoch = Epoch(offset, nonce)
-        return epoch if self._shard.chain.epoch == epoch else None
-
-    async def _append_claim(self, claim: e.Claimed) -> Report:
-        reported: asyncio.Future[Report] = self._loop.create_future()
-
-        def report(answer: Report) -> None:
-            if not reported.done():
-                reported.set_result(answer)
-
-        self._log.appender.append(
-            self._log.topics.history.name,
+        topics, chain = self._log.topics, self._shard.chain
+        claim = new_claim(chain, self._around, build=self._build, unsafe=topics.unsafe)
+        self._folding.expect(claim)
+        report = await append_claim(
+            self._log.appender,
+            topics.history.name,
             self.shard_id.partition,
-            b"",
-            encode_event(claim, epoch=NO_EPOCH, seq=-1, at=self._around.clock.now_ms()),
-            event_headers(claim, NO_EPOCH, -1),
-            report,
+            claim,
+            self._around,
         )
+        if report.offset is None:
+            logger.warning("claim is not acknowledged", extra=self._extra(reason=report.error))
+            return None
+        # Before anything is decided here: this machine's clock may be minutes off, and all
+        # timers that seem to be due by it would fire.
+        self._around.clock.observe(report.timestamp)
         try:
-            return await asyncio.wait_for(reported, CLAIM_REPORT_TIMEOUT_S)
+            # A report may name a place that is not there yet, and would not be for ever.
+            async with asyncio.timeout(CLAIM_FOLD_TIMEOUT_S):
+                await self._folding.until_claim()
         except TimeoutError:
-            return Report(None, 0, "no report in time")
+            return None
+        epoch = self._shard.chain.epoch
+        # It is partial if what was folded before was trimmed while the claim was under way.
+        return epoch if epoch.nonce == claim.nonce and not self._shard.is_partial else None
 
     # Leading
 
@@ -288,7 +248,7 @@ class ShardOwner:
         try:
             self._start_leading(epoch)
         except Exception as error:  # noqa: BLE001 - whoever awaits it raises it
-            started.set_exception(error)
+            started.set_exception(self._fault_of(error))
         else:
             started.set_result(None)
 
@@ -325,7 +285,7 @@ class ShardOwner:
         ]
         for intake in self._intakes:
             intake.open()
-        self.state = ShardState.LEADING
+        self.state, self.fault = ShardState.LEADING, None
         logger.info("shard is led here", extra=self._extra(runs=len(self._shard.runs)))
 
     def _note_checkpoint(self, lwm: int) -> None:
@@ -346,24 +306,35 @@ class ShardOwner:
     async def _lead(self) -> str:
         """Until a proof fails; says why."""
         assert self._uncertain is not None
-        committed = -1
+        relieve = Guard(self._broke)(partial(self._relieve, Overdue()))
         try:
             while True:
                 done, _ = await asyncio.wait((self._uncertain,), timeout=RELIEF_INTERVAL_S)
                 if done:
                     return self._uncertain.result()
-                for intake in self._intakes:
-                    intake.relieve()
-                if self.leader is not None:
-                    self.leader.relieve()
-                    self.leader.checkpoints.begin_if_due()
-                inbox = self._intakes[-1].position
-                leader = self.leader
-                if leader is not None and not leader.writer.unproven and inbox != committed:
-                    committed = inbox
-                    self._log.membership.commit(self.shard_id.partition, inbox)
+                if self._log.watch.changed is not None:
+                    raise ShardFaultError(self._log.watch.changed)
+                relieve()
         finally:
             self._stop_leading()
+
+    def _relieve(self, overdue: Overdue) -> None:
+        """What has to be seen to from time to time."""
+        leader = self.leader
+        if leader is None:
+            return
+        for intake in self._intakes:
+            intake.relieve()
+        leader.relieve()
+        leader.checkpoints.begin_if_due()
+        inbox = self._intakes[-1].position
+        if not leader.writer.unproven and inbox != self._committed:
+            self._committed = inbox
+            self._log.membership.commit(self.shard_id.partition, inbox)
+        if overdue.is_to_be_said(leader.writer, self._loop.time()):
+            logger.warning(
+                "history does not answer", extra=self._extra(unproven=leader.writer.unproven)
+            )
 
     def _is_uncertain(self, reason: str) -> None:
         if self._uncertain is not None and not self._uncertain.done():
@@ -371,15 +342,19 @@ class ShardOwner:
 
     def _broke(self, error: Exception) -> None:
         """What no rule foresees: to go on could skip what it was about, so nobody does."""
-        logger.error("shard broke", extra=self._extra(), exc_info=error)
+        fault = self._fault_of(error)
         if self._uncertain is not None and not self._uncertain.done():
-            why = f"{type(error).__name__}: {error}"
-            self._uncertain.set_exception(
-                ShardFaultError(
-                    f"{self.shard_id} cannot be led: {why}; report it with the stack in the log of"
-                    " this worker, and restart the worker to try again"
-                )
-            )
+            self._uncertain.set_exception(fault)
+
+    def _fault_of(self, error: Exception) -> ShardFaultError:
+        if isinstance(error, ShardFaultError):
+            return error
+        logger.error("shard broke", extra=self._extra(), exc_info=error)
+        why = f"{type(error).__name__}: {error}"
+        return ShardFaultError(
+            f"{self.shard_id} cannot be led: {why}; report it with the stack in the log of this"
+            " worker, and restart the worker to try again"
+        )
 
     def _stop_leading(self) -> None:
         if self.state is not ShardState.FAULTED:
@@ -393,7 +368,3 @@ class ShardOwner:
 
     def _extra(self, **more: object) -> dict[str, object]:
         return {"app": self.shard_id.app, "partition": self.shard_id.partition, **more}
-
-
-class ShardFaultError(Exception):
-    """The history does not allow this process to lead the shard; a person has to look."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from stepfold.core import decide
 from stepfold.core import events as e
 from stepfold.core.children import resolution
+from stepfold.core.ids import NO_POSITION
 from stepfold.core.retry import Retry
 from stepfold.core.run import Run
 from stepfold.core.shard import Shard
@@ -87,7 +88,7 @@ def _failed(shard: Shard, run: Run, error_type: str, message: str, stack: str) -
 def definition_found(run: Run) -> e.WaitResolved:
     """The workflow that the run waited for is deployed."""
     return e.WaitResolved(
-        source=decide.NO_POSITION,
+        source=NO_POSITION,
         run_id=run.run_id,
         wait_id=DEFINITION_WAIT,
         signal_id="",

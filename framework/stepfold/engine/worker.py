@@ -23,8 +23,10 @@ from stepfold.engine.checkpoints import EVENTS_BETWEEN
 from stepfold.engine.clock import BrokerClock, Clock
 from stepfold.engine.directory import Directory
 from stepfold.engine.executor import Executor
-from stepfold.engine.owner import Log, ShardOwner, ShardState
+from stepfold.engine.owner import Log, ShardOwner
+from stepfold.engine.shard_states import ShardState
 from stepfold.engine.surroundings import Surroundings
+from stepfold.engine.topics_watch import TopicsWatch
 from stepfold.journal.port import AppTopics, Journal, Membership, ShardId
 from stepfold.sdk.app import App
 
@@ -55,6 +57,7 @@ class _AppMember:
     app: App
     topics: AppTopics
     membership: Membership
+    watch: TopicsWatch
     owned: dict[int, _Owned] = field(default_factory=dict[int, _Owned])
     limbo: dict[int, asyncio.TimerHandle] = field(default_factory=dict[int, asyncio.TimerHandle])
 
@@ -89,6 +92,7 @@ class _AppMember:
                 reader=self.worker.journal.reader,
                 membership=self.membership,
                 topics=self.topics,
+                watch=self.watch,
             ),
             around=self.worker.around,
             build=self.worker.build,
@@ -149,8 +153,10 @@ class Worker:
                 topics = await self.journal.topics(app.name)
                 self.around.directory.note(app.name, topics)
                 membership = self.journal.membership(app.name)
-                member = _AppMember(self, app, topics, membership)
+                watch = TopicsWatch(app.name, topics, self.journal.topics)
+                member = _AppMember(self, app, topics, membership, watch)
                 self._members.append(member)
+                self.spawn(watch.run(), name=f"topics of {app.name}")
                 membership.start(member)
             ready()
             stop = self.spawn(_until(stopping), name="stopping")
@@ -167,6 +173,10 @@ class Worker:
 
     def states(self) -> Mapping[ShardId, ShardState]:
         return {owner.shard_id: owner.state for owner in self.owners()}
+
+    def faults(self) -> Mapping[ShardId, str]:
+        """Why the faulted ones of its shards are not led: a person has to look."""
+        return {owner.shard_id: owner.fault for owner in self.owners() if owner.fault is not None}
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str = "") -> asyncio.Task[None]:
         """A task of this worker; one that fails ends the worker."""

@@ -88,7 +88,9 @@ class KafkaMembership:
         self._owned: set[int] = set()
         self._beat_at = time.monotonic()
         self._beating: asyncio.Handle | None = None
-        self._thread = threading.Thread(target=self._work, name="stepfold-member", daemon=True)
+        self._thread = threading.Thread(
+            target=self._work_to_the_end, name="stepfold-member", daemon=True
+        )
 
     def start(self, listener: MembershipListener) -> None:
         self._listener = listener
@@ -108,7 +110,9 @@ class KafkaMembership:
 
         self._commands.put(ask)
         try:
-            return await asyncio.wait_for(answer, LEASE_TIMEOUT_S)
+            # Not wait_for: before Python 3.12 it loses a cancellation that meets the answer.
+            async with asyncio.timeout(LEASE_TIMEOUT_S):
+                return await answer
         except TimeoutError:
             return Lease.UNKNOWN
 
@@ -116,7 +120,8 @@ class KafkaMembership:
         self._commit_soon(TopicPartition(self._topic, partition, inbox_offset))
 
     def note_checkpoint(self, partition: int, history_offset: int) -> None:
-        self._commit_soon(TopicPartition(self._history, partition, history_offset))
+        note = _note_of(history_offset)
+        self._commit_soon(TopicPartition(self._history, partition, history_offset, note))
 
     async def checkpoint(self, partition: int) -> int | None:
         answer: asyncio.Future[int | None] = self._loop.create_future()
@@ -127,7 +132,9 @@ class KafkaMembership:
 
         self._commands.put(ask)
         try:
-            return await asyncio.wait_for(answer, LEASE_TIMEOUT_S)
+            # Not wait_for: before Python 3.12 it loses a cancellation that meets the answer.
+            async with asyncio.timeout(LEASE_TIMEOUT_S):
+                return await answer
         except TimeoutError:
             return None
 
@@ -143,7 +150,8 @@ class KafkaMembership:
             (present,) = self._consumer.committed([place], timeout=LEASE_TIMEOUT_S)
         except (KafkaException, RuntimeError):
             return None
-        return present.offset if present.error is None and present.offset >= 0 else None
+        is_mark = present.error is None and present.metadata == _note_of(present.offset)
+        return present.offset if is_mark else None
 
     async def close(self, leave: bool = False) -> None:
         """A static member keeps its place, for its return within the session timeout.
@@ -162,6 +170,14 @@ class KafkaMembership:
         await asyncio.to_thread(self._thread.join, timeout_s)
 
     # The thread
+
+    def _work_to_the_end(self) -> None:
+        """A member whose thread is gone would seem to be one until its poll interval is over."""
+        try:
+            self._work()
+        except Exception:
+            logger.exception("membership failed, the process ends itself")
+            self._end_process(EXIT_WATCHDOG)
 
     def _work(self) -> None:
         self._consumer.subscribe(
@@ -302,3 +318,8 @@ def _assign_paused(consumer: Consumer, places: list[TopicPartition]) -> None:
 
 def _lease_of(error: Any) -> Lease:
     return Lease.LOST if error.code() in LOST else Lease.UNKNOWN
+
+
+def _note_of(mark: int) -> str:
+    """What is kept beside a checkpoint's mark, so that no other offset is taken for one."""
+    return f"mark {mark}"

@@ -17,7 +17,7 @@ import pydantic_core
 from stepfold.core.commands import Trigger
 from stepfold.core.errors import CodecError
 from stepfold.journal.codec import decode_command, is_single_object
-from stepfold.journal.port import Headers, LogRecord
+from stepfold.journal.port import UNREADABLE_HEADERS, Headers, LogRecord
 
 NAME_MAX = 512
 """Characters of an event's name or id, of a workflow's name and an idempotency key."""
@@ -35,6 +35,8 @@ def read_trigger(record: LogRecord) -> Trigger:
     value = record.value
     if value is None:
         raise CodecError("the record has no value")
+    if record.headers is UNREADABLE_HEADERS:
+        raise CodecError("the name of a header is not UTF-8; the headers are missing in the copy")
     if is_single_object(value):
         return _avro_trigger(record, value)
     headers = _headers(record)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from confluent_kafka import KafkaError as KafkaCode
 from confluent_kafka.admin import AdminClient
 
 from stepfold.core.errors import KafkaError, UnsafeTopicError
@@ -58,14 +59,23 @@ class KafkaJournal:
 
     async def topics(self, app: str) -> AppTopics:
         """Raises KafkaError (no answer, no topics) or UnsafeTopicError (rule R2)."""
-        admin = AdminClient(admin_config(self._servers, self._config))
+        said: list[str] = []
+
+        def note(error: KafkaCode) -> None:
+            said.append(error.str())
+
+        config: dict[str, Any] = admin_config(self._servers, self._config)
+        config["error_cb"] = note
+        admin = AdminClient(config)
         try:
             described = await asyncio.to_thread(describe, admin, app)
             check(described, unsafe_dev=self._unsafe_dev)
         except UnsafeSettingError as error:
             raise UnsafeTopicError(str(error)) from error
         except TopicsUnreachableError as error:
-            raise KafkaError(f"{error} (Kafka at {self._servers})") from error
+            admin.poll(0)  # has the client say what it met; a refused password shows only there
+            why = f": {said[0]}" if said else ""
+            raise KafkaError(f"{error} (Kafka at {self._servers}{why})") from error
         inbox, control, history, dlq = (
             TopicFacts(topic.name, topic.topic_id, topic.partitions)
             for topic in (described.inbox, described.control, described.history, described.dlq)

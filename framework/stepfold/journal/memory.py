@@ -151,18 +151,18 @@ class MemoryJournal:
         self._loop = loop or asyncio.get_running_loop()
         self.appender = MemoryAppender(cluster, self._loop)
         self.reader = MemoryReader(cluster, self._loop)
-        self._memberships: list[MemoryMembership] = []
+        self.memberships: list[MemoryMembership] = []
 
     def membership(self, app: str) -> MemoryMembership:
         membership = MemoryMembership(self.cluster.group(app), self.member, self._loop)
-        self._memberships.append(membership)
+        self.memberships.append(membership)
         return membership
 
     async def topics(self, app: str) -> AppTopics:
         return self.cluster.topics(app)
 
     async def close(self) -> None:
-        for membership in self._memberships:
+        for membership in self.memberships:
             await membership.close()
         self.reader.close_all()
 
@@ -170,7 +170,7 @@ class MemoryJournal:
         """End as by kill -9: nothing is reported, delivered or called any more."""
         self.appender.cut(lands=lands)
         self.reader.close_all()
-        for membership in self._memberships:
+        for membership in self.memberships:
             membership.group.remove(self.member, told=False)
 
 
@@ -198,6 +198,7 @@ class MemoryAppender:
         self._unlanded: deque[_Pending] = deque()
         self._unreported: deque[_Pending] = deque()
         self._failing: deque[tuple[str, bool]] = deque()
+        self._shift = 0
         self._is_cut = False
         self._cut_lands = False
         self._is_scheduled = False
@@ -223,6 +224,10 @@ class MemoryAppender:
     def fail_next(self, error: str = "made to fail", *, lands: bool = False) -> None:
         """The next append is reported with this error, whether its record lands or not."""
         self._failing.append((error, lands))
+
+    def misreport_next(self, shift: int) -> None:
+        """The next append lands, and is reported as so far from where it did."""
+        self._shift = shift
 
     def cut(self, *, lands: bool = False) -> None:
         """No report comes until `mend`; records of this time land at once, or at `mend`."""
@@ -278,7 +283,8 @@ class MemoryAppender:
             landed = self._cluster.append(
                 pending.topic, pending.partition, pending.key, pending.value, pending.headers
             )
-            pending.report = Report(landed.offset, landed.timestamp, None)
+            pending.report = Report(landed.offset + self._shift, landed.timestamp, None)
+            self._shift = 0
         if pending.error is not None:
             pending.report = Report(None, 0, pending.error)
 
@@ -291,8 +297,8 @@ class _Reading:
     ) -> None:
         self.is_paused = False
         self.position = position
+        self.sink = sink
         self._log = log
-        self._sink = sink
         self._loop = loop
         self._is_open = True
         self._is_scheduled = False
@@ -318,7 +324,7 @@ class _Reading:
             self.close()
             nearest = low if self.position < low else end
             why = f"offset {self.position} is out of range: the log holds {low} up to {end}"
-            self._sink(Batch((), False, nearest, why))
+            self.sink(Batch((), False, nearest, why))
             return
         first = self.position - low
         records = self._log.records[first : first + BATCH_RECORDS_MAX]
@@ -330,7 +336,7 @@ class _Reading:
             self._end_told_at = end
         else:
             self.wake()
-        self._sink(Batch(records, at_end, self.position))
+        self.sink(Batch(records, at_end, self.position))
 
 
 class MemoryReader:
@@ -365,6 +371,12 @@ class MemoryReader:
         if reading is not None:
             reading.is_paused = False
             reading.wake()
+
+    def break_off(self, topic: str, partition: int, why: str) -> None:
+        """Reading ends with this error, as where a topic is gone or not for this process."""
+        reading = self._open.pop((topic, partition))
+        reading.close()
+        self._loop.call_soon(reading.sink, Batch((), False, reading.position, why))
 
     def close_all(self) -> None:
         for topic, partition in list(self._open):

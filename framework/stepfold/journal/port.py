@@ -14,6 +14,10 @@ from typing import NamedTuple, Protocol, TypeAlias
 Headers: TypeAlias = list[tuple[str, bytes]]
 
 
+UNREADABLE_HEADERS: Headers = [("headers-unreadable", b"a name is not UTF-8")]
+"""Stands for the headers of a record that this client cannot decode."""
+
+
 class ShardId(NamedTuple):
     app: str
     partition: int

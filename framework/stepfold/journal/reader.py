@@ -13,14 +13,16 @@ import contextlib
 import logging
 import queue
 import threading
+import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from stepfold.journal.port import Batch, BatchSink, LogRecord
+from stepfold.journal.port import UNREADABLE_HEADERS, Batch, BatchSink, LogRecord
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ UNTAKEN_BATCHES_MAX = 8
 """Batches that the loop has not taken yet, before the thread waits for it."""
 ROOM_CHECK_S = 0.5
 LEARN_TIMEOUT_S = 1.0
+TROUBLE_INTERVAL_S = 30.0
 LEADER_EPOCH_UNKNOWN = -1
 REQUEST_TIMEOUT_S = 10.0
 
@@ -76,7 +79,8 @@ class KafkaReader:
 
     def __init__(self, config: Mapping[str, Any], loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._consumer = Consumer(dict(config))
+        self._consumer = Consumer({**config, "error_cb": self._note_trouble})
+        self._trouble_told_at = 0.0
         self._open: dict[Place, _Open] = {}
         self._generation = 0
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -137,8 +141,18 @@ class KafkaReader:
                 logger.warning("reader failed to poll", extra={"reason": str(error)})
                 self._closing.wait(POLL_S)
                 continue
-            self._deliver([first, *more])
+            try:
+                self._deliver([first, *more])
+            except Exception as error:
+                logger.exception("reader failed, its partitions are broken off")
+                self._break_off(f"{type(error).__name__}: {error}")
         self._consumer.close()
+
+    def _break_off(self, why: str) -> None:
+        """What no rule foresees: whoever reads here has to know that something is missing."""
+        for place, assigned in list(self._assigned.items()):
+            self._hand_over(place, Batch((), False, assigned.position, f"reading failed: {why}"))
+            self._unassign(place)
 
     def _run_commands(self) -> None:
         with contextlib.suppress(queue.Empty):
@@ -175,6 +189,13 @@ class KafkaReader:
             return
         change = self._consumer.pause if paused else self._consumer.resume
         self._quietly(lambda: change([TopicPartition(*place)]))
+
+    def _note_trouble(self, error: KafkaError) -> None:
+        """The client says it for each try to connect: once in a while is enough."""
+        now = time.monotonic()
+        if error.code() == KafkaError._ALL_BROKERS_DOWN and now > self._trouble_told_at:
+            self._trouble_told_at = now + TROUBLE_INTERVAL_S
+            logger.warning("no broker answers", extra={"reason": error.str()})
 
     def _quietly(self, call: Callable[[], None]) -> None:
         try:
@@ -268,5 +289,17 @@ def _record_of(message: Any) -> LogRecord:
         message.timestamp()[1],
         message.key(),
         message.value(),
-        message.headers() or (),
+        headers_of(message),
     )
+
+
+def headers_of(message: Any) -> Sequence[tuple[str, bytes]]:
+    """UNREADABLE_HEADERS where a name is not UTF-8, which programs in other languages may write.
+
+    The client then gives a list with a hole in it, beside its exception, and a plain call would
+    let the list through: looking into it ends the process. A call by way of a partial does not.
+    """
+    try:
+        return partial(message.headers)() or ()
+    except (SystemError, UnicodeDecodeError):
+        return UNREADABLE_HEADERS

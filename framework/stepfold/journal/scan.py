@@ -17,7 +17,7 @@ from confluent_kafka.admin import AdminClient
 
 from stepfold.core.errors import KafkaError, NotFoundError
 from stepfold.journal.port import Extent, LogRecord
-from stepfold.journal.reader import BROKEN, LEADER_EPOCH_UNKNOWN
+from stepfold.journal.reader import BROKEN, LEADER_EPOCH_UNKNOWN, headers_of
 from stepfold.journal.settings import admin_config, scan_config
 from stepfold_topics.admin import describe_topics
 from stepfold_topics.errors import TopicsUnreachableError
@@ -153,5 +153,5 @@ def _record_of(message: Any, offset: int, with_headers: bool) -> LogRecord:
         message.timestamp()[1],
         message.key(),
         message.value(),
-        (message.headers() or ()) if with_headers else (),
+        headers_of(message) if with_headers else (),
     )

@@ -51,9 +51,9 @@ from stepfold.sdk.calls import (
 from stepfold.sdk.context import CURRENT, RunInfo, RunLogger, Scope
 from stepfold.sdk.event import Event
 from stepfold.sdk.failures import bounded, failure_of
-from stepfold.sdk.loop import is_loop_timer, new_run_loop
+from stepfold.sdk.loop import EndlessLoopError, is_loop_timer, new_run_loop
 from stepfold.sdk.names import STEPS_MAX, Names, TooManyStepsError
-from stepfold.sdk.payload import decode, encode, encode_as, read, result_adapter, type_name
+from stepfold.sdk.payload import decode_or_none, encode, encode_as, read, result_adapter, type_name
 from stepfold.sdk.workflow import WorkflowDefinition
 
 VALUES = (StepSucceeded, SignalArrived, ChildReturned)
@@ -85,7 +85,7 @@ class WorkflowInstance:
             tenant=tenant,
             attempt=0,
             event=Event(
-                event_name or definition.name, id=event_id or None, data=_lenient(event_data)
+                event_name or definition.name, id=event_id or None, data=decode_or_none(event_data)
             ),
             idempotency_key=run_id,
             logger=RunLogger({"run_id": run_id, "workflow": definition.name}),
@@ -111,6 +111,8 @@ class WorkflowInstance:
         try:
             self._loop.run(self._start if outcome is None else partial(self._hand_over, outcome))
             self._end = self._end or self._ending()
+            if self._end is not None:
+                self._loop.report_unseen()
             timers = self._loop.pending_timers()
         except BaseException as error:  # noqa: BLE001 - SystemExit of a task and all else is its end
             self._end = self._end or _errored(error)
@@ -143,8 +145,11 @@ class WorkflowInstance:
         self._run.logger.is_muted = True
         self._end = self._end or Cancelled(reason="")
         for _ in range(CLOSING_ROUNDS_MAX):
-            with contextlib.suppress(BaseException):  # what dropped code raises concerns nobody
+            try:
                 self._loop.run(self._give_up_tasks)
+            except BaseException as error:  # noqa: BLE001 - what dropped code raises concerns nobody
+                if isinstance(error, EndlessLoopError):
+                    break  # it would spin in each round
             if not self._loop.living_tasks():
                 break
         for task in self._loop.living_tasks():
@@ -356,11 +361,13 @@ class WorkflowInstance:
 
     def _report(self, context: dict[str, Any]) -> None:
         """What asyncio tells of errors that nobody awaits."""
-        self._run.logger.error(
-            "workflow code failed where nothing awaits it",
-            exc_info=context.get("exception"),
-            extra={"what": context.get("message", "")},
-        )
+        error = context.get("exception")
+        if error is not None:
+            self._run.logger.error(
+                "workflow code failed where nothing awaits it",
+                exc_info=error,
+                extra={"what": context.get("message", "")},
+            )
 
 
 class _Asked(NamedTuple):
@@ -384,10 +391,3 @@ def _errored(error: BaseException) -> Errored:
     return Errored(
         error_type=failure.error_type, error_message=failure.message, error_stack=failure.stack
     )
-
-
-def _lenient(data: bytes) -> Any:
-    try:
-        return decode(data)
-    except PayloadError:
-        return None

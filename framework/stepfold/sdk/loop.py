@@ -66,6 +66,8 @@ class EndlessLoopError(RuntimeError):
 class RunTask(asyncio.Task[Any]):
     """A task whose place in a set is the same on every replay."""
 
+    __slots__ = ("_hash",)
+
     def __init__(self, coro: Coroutine[Any, Any, Any], *, loop: RunLoop, **options: Any) -> None:
         self._hash = loop.next_hash()  # first: the constructor puts the task into a set
         super().__init__(coro, loop=loop, **options)
@@ -77,6 +79,8 @@ class RunTask(asyncio.Task[Any]):
 class RunFuture(asyncio.Future[Any]):
     """A future whose place in a set is the same on every replay."""
 
+    __slots__ = ("_hash",)
+
     def __init__(self, *, loop: RunLoop) -> None:
         self._hash = loop.next_hash()
         super().__init__(loop=loop)
@@ -86,7 +90,12 @@ class RunFuture(asyncio.Future[Any]):
 
 
 class RunTimer(asyncio.TimerHandle):
-    timer_id = ""
+    __slots__ = ("timer_id",)
+    timer_id: str
+
+
+IDLE: deque[asyncio.Handle] = deque()
+"""Stands for the queue of each loop that does not run: an empty one of its own has 600 bytes."""
 
 
 class RunLoop(asyncio.AbstractEventLoop):
@@ -94,11 +103,12 @@ class RunLoop(asyncio.AbstractEventLoop):
         self.context = Context()
         self._report = report
         self._now_s = now_ms / 1_000
-        self._ready: deque[asyncio.Handle] = deque()
+        self._ready = IDLE
         self._timers: dict[str, RunTimer] = {}
         self._timers_made = 0
         self._is_closed = False
         self._tasks: dict[asyncio.Task[Any], None] = {}
+        self._failed: list[asyncio.Task[Any]] = []
         self._dropped: list[AsyncGenerator[Any, Any]] = []
         # Distinct between runs as well: asyncio keeps the tasks of all loops in one set.
         self._hash = zlib.crc32(run_id.encode()) << HASHES_PER_RUN_BITS
@@ -121,10 +131,15 @@ class RunLoop(asyncio.AbstractEventLoop):
         gc.disable()
         sys.set_asyncgen_hooks(firstiter=None, finalizer=self._close_generator)
         events._set_running_loop(self)
+        if self._ready is IDLE:
+            ready: deque[asyncio.Handle] = deque()
+            self._ready = ready
         try:
             begin()
             self._run_ready()
         finally:
+            if not self._ready:
+                self._ready = IDLE
             events._set_running_loop(outer)
             sys.set_asyncgen_hooks(*hooks)
             if collects:
@@ -151,6 +166,16 @@ class RunLoop(asyncio.AbstractEventLoop):
     def living_tasks(self) -> list[asyncio.Task[Any]]:
         """asyncio.all_tasks() would look through the tasks of every run of the process."""
         return [task for task in self._tasks if not task.done()]
+
+    def report_unseen(self) -> None:
+        """Tell of the tasks that failed and that nobody awaited.
+
+        asyncio does so when the collector takes them, which may be never.
+        """
+        for task in filter(_is_unseen, self._failed):
+            message = f"task {task.get_name()!r} failed, and nobody awaited it"
+            self.call_exception_handler({"message": message, "exception": task.exception()})
+        self._failed.clear()
 
     def close_dropped(self) -> None:
         """Close the asynchronous generators that were dropped while nothing ran here."""
@@ -200,7 +225,7 @@ class RunLoop(asyncio.AbstractEventLoop):
 
     def close(self) -> None:
         self._is_closed = True
-        self._ready.clear()
+        self._ready = IDLE
         self._timers.clear()
         self._dropped.clear()
 
@@ -231,6 +256,7 @@ class RunLoop(asyncio.AbstractEventLoop):
                 f"{when - self._now_s:g} s; to wait without an end, wait for a signal"
             )
         timer = RunTimer(when, callback, args, self, context)
+        timer.timer_id = ""
         if when <= self._now_s:
             self._ready.append(timer)
             return timer
@@ -255,6 +281,8 @@ class RunLoop(asyncio.AbstractEventLoop):
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.pop(task, None)
+        if not task.cancelled() and _is_unseen(task):
+            self._failed.append(task)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         if self._report is not None and not self._is_closed:
@@ -268,6 +296,12 @@ class RunLoop(asyncio.AbstractEventLoop):
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
         return None
+
+
+def _is_unseen(task: asyncio.Task[Any]) -> bool:
+    """Whether the task has an error that nobody has asked for."""
+    untyped: Any = task
+    return bool(untyped._log_traceback)
 
 
 def _due_ms(timer: asyncio.TimerHandle) -> int:

@@ -7,7 +7,7 @@ have one identity, and one of them would wait for ever.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from stepfold.core.errors import ConfigurationError, StepfoldError
 from stepfold.sdk.failures import shown
@@ -56,36 +56,39 @@ class TooManyStepsError(StepfoldError):
         )
 
 
-class _First(NamedTuple):
-    definition: object
-    is_declared: bool
+class _Used:
+    """A name of this run: how often it was used, and the first function that was called by it."""
+
+    __slots__ = ("count", "definition", "is_declared")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.definition: object = None
+        self.is_declared = False
 
 
 class Names:
-    """The names that one run has used."""
+    """The names that one run has used; its length is the number of its calls."""
+
+    __slots__ = ("_calls", "_keyed", "_used")
 
     def __init__(self) -> None:
-        self._used: dict[str, int] = {}
-        self._identities: set[str] = set()
-        self._first: dict[str, _First] = {}
+        self._calls = 0
+        self._used: dict[str, _Used] = {}
+        self._keyed: frozenset[str] | set[str] = frozenset()
 
     def __len__(self) -> int:
-        return len(self._identities)
+        return self._calls
 
     def identity(self, name: str, key: str | None) -> str:
         """The identity of the next call of this name."""
-        check_step_name(name)
+        used = self._use(name)
         if key is None:
-            self._used[name] = count = self._used.get(name, 0) + 1
-            identity = name if count == 1 else f"{name}#{count}"
+            used.count += 1
+            identity = name if used.count == 1 else f"{name}#{used.count}"
         else:
-            identity = f"{name}[{_checked_key(key)}]"
-            if identity in self._identities:
-                raise ConfigurationError(
-                    f"step {name!r} was called twice with key {key!r} in one run; a key is used "
-                    "once"
-                )
-        self._identities.add(identity)
+            identity = self._keyed_identity(name, key)
+        self._calls += 1
         return identity
 
     def check_function(self, name: str, function: Callable[..., Any], is_declared: bool) -> None:
@@ -94,14 +97,32 @@ class Names:
         Names of step.run are free of this: a loop that calls ever another lambda, method or
         partial under one name is normal, and what tells the calls apart is their number.
         """
-        definition = definition_of(function)
-        first = self._first.setdefault(name, _First(definition, is_declared))
-        if first.definition is not definition and (first.is_declared or is_declared):
+        used, definition = self._use(name), definition_of(function)
+        if used.definition is None:
+            used.definition, used.is_declared = definition, is_declared
+        elif used.definition is not definition and (used.is_declared or is_declared):
             raise ConfigurationError(
                 f"two functions are called as step {name!r} in one run: "
-                f"{place_of(first.definition)} and {place_of(definition)}; "
+                f"{place_of(used.definition)} and {place_of(definition)}; "
                 "rename one: @step(name=...), or another name in step.run"
             )
+
+    def _use(self, name: str) -> _Used:
+        used = self._used.get(name)
+        if used is None:
+            used = self._used[check_step_name(name)] = _Used()
+        return used
+
+    def _keyed_identity(self, name: str, key: str) -> str:
+        identity = f"{name}[{_checked_key(key)}]"
+        if identity in self._keyed:
+            raise ConfigurationError(
+                f"step {name!r} was called twice with key {key!r} in one run; a key is used once"
+            )
+        if not isinstance(self._keyed, set):
+            self._keyed = set()
+        self._keyed.add(identity)
+        return identity
 
 
 def _checked_key(key: object) -> str:
@@ -114,4 +135,8 @@ def _checked_key(key: object) -> str:
 
 def _is_text(value: str) -> bool:
     """Whether UTF-8 can hold it: half a surrogate pair, from broken input, it cannot."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in value)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

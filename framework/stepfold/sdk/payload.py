@@ -75,6 +75,14 @@ def decode(payload: bytes) -> Any:
         raise PayloadError(f"a recorded payload is not JSON: {error}") from error
 
 
+def decode_or_none(payload: bytes) -> Any:
+    """The plain value of a JSON payload; None for what is no JSON."""
+    try:
+        return decode(payload)
+    except PayloadError:
+        return None
+
+
 _result_adapters: WeakKeyDictionary[Callable[..., Any], TypeAdapter[Any]] = WeakKeyDictionary()
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from stepfold.core.errors import ConfigurationError, NotBuiltError, PayloadError
+from stepfold.core.errors import ConfigurationError, NotBuiltError
 from stepfold.sdk.failures import shown
-from stepfold.sdk.payload import decode
+from stepfold.sdk.payload import decode_or_none
 
 EVENT_NAME_MAX = 512
 """Intake takes no event with a longer name."""
@@ -29,10 +29,7 @@ class EventView:
 
     @cached_property
     def variables(self) -> dict[str, Any]:
-        try:
-            data = decode(self._payload)
-        except PayloadError:
-            data = None
+        data = decode_or_none(self._payload)
         return {"event": {"name": self.name, "id": self.id, "data": data}}
 
 

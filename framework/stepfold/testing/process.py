@@ -7,7 +7,7 @@ import contextlib
 import random
 from dataclasses import replace
 
-from stepfold.engine.owner import ShardState
+from stepfold.engine.shard_states import ShardState
 from stepfold.engine.worker import Worker
 from stepfold.sdk.app import App
 from stepfold.testing.clock import ManualClock

@@ -8,20 +8,32 @@ word, so that one mistake is reported once and not with every record after it.
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from stepfold.core import events as e
 from stepfold.core.errors import CodecError
 from stepfold.journal.port import LogRecord
-from stepfold.verify.memory import TELLS
+from stepfold.verify.memory import TELLS, Tell
 from stepfold.verify.reading import Reader, UnknownEvent, evidence
 from stepfold.verify.report import Report, Violation
 from stepfold.verify.rule import Check, Rule, Scope
 from stepfold.verify.rules import RULES
 from stepfold.verify.story import Deliveries, Moment, ShardStory
 from stepfold.verify.succession import Void
+
+
+@dataclass(slots=True)
+class _Kind:
+    """What is done with the events of one kind, and how many counted."""
+
+    has_run: bool
+    has_step: bool
+    counting: Sequence[tuple[Rule, Check]]
+    void: Sequence[tuple[Rule, Check]]
+    tell: Tell | None
+    count: int = 0
 
 
 class ShardChecker:
@@ -33,14 +45,12 @@ class ShardChecker:
         self.next_offset: int | None = None
         self._first = 0
         self._topic = f"{story.app}.history"
-        self._counting = _by_kind(rules, Scope.COUNTING)
-        self._void = _by_kind(rules, Scope.VOID)
+        self._kinds = {kind: _kind(kind, rules) for kind in (*e.EVENT_TYPES, UnknownEvent)}
         self._reader = Reader()
         self._quick = self._reader.quick
         self._runs = story.runs
         self._succession = story.succession
         self._now = Moment(story)
-        self._counts: dict[type[Any], int] = defaultdict(int)
 
     def take_all(self, records: Sequence[LogRecord]) -> None:
         """The next records, in order."""
@@ -53,11 +63,12 @@ class ShardChecker:
     def finish(self) -> None:
         """Count what the log has come to."""
         report = self.report
-        for kind, count in self._counts.items():
-            report.kinds[kind.__name__] += count
+        for kind, of_kind in self._kinds.items():
+            if of_kind.count:
+                report.kinds[kind.__name__] += of_kind.count
+                if kind in ENDS:
+                    report.runs[ENDS[kind]] += of_kind.count
         report.runs.update(run.state for run in self.story.runs.values())
-        ends = {state: self._counts[kind] for kind, state in ENDS.items() if self._counts[kind]}
-        report.runs.update(ends)
         self._check_beginning()
         story = self.story
         report.is_whole, report.sent, report.taken = story.is_whole, story.sent, story.taken
@@ -122,50 +133,49 @@ class ShardChecker:
             self.add("I2", "record-is-readable", f"no owner can read on: {error}", offset=offset)
             return
         now.offset, now.timestamp = offset, record.timestamp
-        has_run, has_step = _ABOUT[type(event)]
-        now.run = run = self._runs.get(event.run_id) if has_run else None
-        now.step = None if run is None or not has_step else run.steps.get(event.step)
+        kind = self._kinds[type(event)]
+        now.run = run = self._runs.get(event.run_id) if kind.has_run else None
+        now.step = run.steps.get(event.step) if run is not None and kind.has_step else None
         succession = self._succession
         if now.seq == succession.next_seq and now.epoch == succession.owner:
-            self._take_counting(event)
+            self._take_counting(event, kind)
         elif isinstance(event, e.Claimed):
-            self._take_claim(event)
+            self._take_claim(event, kind)
         else:
-            self._take_void(event, succession.void_event(now.epoch, now.seq))
+            self._take_void(event, kind, succession.void_event(now.epoch, now.seq))
 
-    def _take_counting(self, event: object) -> None:
-        now, kind = self._now, type(event)
-        for rule, check in self._counting[kind]:
+    def _take_counting(self, event: object, kind: _Kind) -> None:
+        now, succession = self._now, self._succession
+        for rule, check in kind.counting:
             sentence = check(event, now)
             if sentence is not None:
                 self._break(rule, event, sentence)
-        self._succession.advance(now.offset, now.seq)
-        if self._succession.unproven_from is not None:
-            self.story.unproven.setdefault(now.epoch, self._succession.unproven_from)
-        self._counts[kind] += 1
-        tell = TELLS.get(kind)
-        if tell is not None:
-            tell(event, now)
+        succession.advance(now.offset, now.seq)
+        if succession.unproven_from is not None:
+            self.story.unproven.setdefault(now.epoch, succession.unproven_from)
+        kind.count += 1
+        if kind.tell is not None:
+            kind.tell(event, now)
         else:
-            name = event.kind if isinstance(event, UnknownEvent) else kind.__name__
+            name = event.kind if isinstance(event, UnknownEvent) else type(event).__name__
             self.report.unchecked[name] += 1
 
-    def _take_claim(self, claim: e.Claimed) -> None:
+    def _take_claim(self, claim: e.Claimed, kind: _Kind) -> None:
         now, succession = self._now, self._succession
         if (claim.prev_epoch_offset, claim.prev_epoch_nonce) != succession.owner:
-            self._take_void(claim, Void.CLAIM)
+            self._take_void(claim, kind, Void.CLAIM)
             return
-        for rule, check in self._counting[e.Claimed]:
+        for rule, check in kind.counting:
             sentence = check(claim, now)
             if sentence is not None:
                 self._break(rule, claim, sentence)
         self.story.closed[succession.owner] = succession.next_seq - 1
         succession.claimed(now.offset, claim.nonce)
         self._reader.expect(succession.owner)
-        self._counts[e.Claimed] += 1
+        kind.count += 1
         TELLS[e.Claimed](claim, now)
 
-    def _take_void(self, event: Any, void: Void) -> None:
+    def _take_void(self, event: Any, kind: _Kind, void: Void) -> None:
         now, story = self._now, self.story
         self.report.void[void.value] += 1
         if void is Void.GAP:
@@ -178,7 +188,7 @@ class ShardChecker:
             story.unproven.setdefault(now.epoch, now.seq)
         if is_new and isinstance(event, e.AttemptStarted):
             story.void_starts.add((now.epoch, event.run_id, event.step, event.attempt))
-        for rule, check in self._void[type(event)]:
+        for rule, check in kind.void:
             sentence = check(event, now)
             if sentence is not None:
                 self._break(rule, event, sentence)
@@ -206,23 +216,13 @@ def _count(deliveries: Mapping[str, Deliveries], begin: str) -> int:
     return sum(len(each) for name, each in deliveries.items() if name.startswith(begin))
 
 
-def _by_kind(
-    rules: Iterable[Rule], scope: Scope
-) -> Mapping[type[Any], Sequence[tuple[Rule, Check]]]:
-    found: dict[type[Any], list[tuple[Rule, Check]]] = defaultdict(list)
-    for rule in rules:
-        if scope in rule.scope:
-            for kind in rule.kinds:
-                found[kind].append((rule, rule.check))
-    return found
-
-
-def _about(kind: type[Any]) -> tuple[bool, bool]:
+def _kind(kind: type[Any], rules: Iterable[Rule]) -> _Kind:
     names = {field.name for field in dataclasses.fields(kind)}
-    return "run_id" in names, "step" in names
-
-
-_ABOUT: Mapping[type[Any], tuple[bool, bool]] = {
-    kind: _about(kind) for kind in (*e.EVENT_TYPES, UnknownEvent)
-}
-"""Whether events of a kind name a run, and a step of it."""
+    asked = [rule for rule in rules if kind in rule.kinds]
+    return _Kind(
+        has_run="run_id" in names,
+        has_step="step" in names,
+        counting=[(rule, rule.check) for rule in asked if Scope.COUNTING in rule.scope],
+        void=[(rule, rule.check) for rule in asked if Scope.VOID in rule.scope],
+        tell=TELLS.get(kind),
+    )

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from stepfold import App, step
+from stepfold import App, current_run, step
 from stepfold.core.outcomes import CancelAsked
 from stepfold.sdk.activation import CLOSING_ROUNDS_MAX
 from stepfold.sdk.calls import Cancelled
+from stepfold.sdk.loop import CALLBACKS_PER_ACTIVATION_MAX
 from tests.unit.sdk.played import START, Play, assert_replays_from_everywhere, play, shape
 
 
@@ -99,6 +101,21 @@ def test_code_that_swallows_every_cancellation_can_be_dropped() -> None:
     assert len(rounds) == CLOSING_ROUNDS_MAX
 
 
+def test_code_that_spins_and_swallows_its_cancellation_is_dropped_after_one_more_round() -> None:
+    turns: list[int] = []
+
+    async def workflow() -> None:
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                turns.append(1)
+                await asyncio.sleep(0)
+
+    recorded = played(workflow)
+
+    assert recorded.error.error_type == "EndlessLoopError"
+    assert len(turns) <= 2 * CALLBACKS_PER_ACTIVATION_MAX + 2
+
+
 def test_code_that_raises_anything_while_it_is_dropped_raises_at_nobody() -> None:
     steps: list[str] = []
 
@@ -131,3 +148,28 @@ def test_dropped_code_gets_no_step_run() -> None:
     gc.collect()
 
     assert called == []
+
+
+def test_generator_that_the_collector_finds_is_closed_with_its_run_and_not_at_its_whim() -> None:
+    closed: list[str] = []
+
+    async def pages() -> AsyncGenerator[int, None]:
+        try:
+            yield 1
+        finally:
+            closed.append(current_run().workflow)
+
+    async def workflow() -> None:
+        cycle: list[Any] = [pages()]
+        cycle.append(cycle)
+        await anext(cycle[0])
+        del cycle
+        await step.wait_for_signal("never", str)
+
+    instance = Play(App("cancelled").workflow(workflow)).instance()
+    instance.activate(None, replaying=False)
+    gc.collect()
+    before = list(closed)
+    instance.close()
+
+    assert (before, closed) == ([], ["workflow"])
