@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -11,7 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-COMMAND = (sys.executable, "-c", "from stepfold.cli.main import main; main()")
+IMPORT = "from stepfold.cli.main import main"
+COMMAND = (sys.executable, "-c", f"{IMPORT}; main()")
 TIMEOUT_S = 60.0
 LOOK_S = 0.02
 WIDE = "200"
@@ -42,8 +44,23 @@ def begin(
     *arguments: str, cwd: Path, env: Mapping[str, str] | None = None
 ) -> subprocess.Popen[str]:
     """Started, and to be ended by the caller; in a process group of its own."""
+    return _begin(*COMMAND, *arguments, cwd=cwd, env=env)
+
+
+def interruptible(
+    *arguments: str, cwd: Path, env: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """Begun as far as its own first line: before that a Ctrl-C is Python's business."""
+    said = "import sys; print('begun', file=sys.stderr, flush=True); main()"
+    program = _begin(sys.executable, "-c", f"{IMPORT}; {said}", *arguments, cwd=cwd, env=env)
+    assert program.stderr is not None
+    assert program.stderr.readline() == "begun\n"
+    return program
+
+
+def _begin(*command: str, cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*COMMAND, *arguments],
+        command,
         cwd=cwd,
         env=environment(env),
         stdin=subprocess.DEVNULL,
@@ -51,7 +68,13 @@ def begin(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A test run in the background of a shell ignores Ctrl-C, and would pass that on.
+        preexec_fn=_listen_to_interrupts,
     )
+
+
+def _listen_to_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def until(is_so: Callable[[], object], timeout_s: float = TIMEOUT_S) -> None:

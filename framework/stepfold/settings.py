@@ -5,16 +5,19 @@ that over `[tool.stepfold]` in `pyproject.toml`, that over the default. Nested n
 joined by two underscores: STEPFOLD_KAFKA__BOOTSTRAP_SERVERS. A variable with `_FILE`
 behind its name holds the path of a file with the value, as container platforms mount
 secrets. `kafka.config` takes any key of librdkafka; in variables, where dots cannot be,
-underscores stand for them: STEPFOLD_KAFKA__CONFIG__SASL_PASSWORD.
+underscores stand for them: STEPFOLD_KAFKA__CONFIG__SASL_PASSWORD. An empty variable is as
+good as none.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -23,11 +26,15 @@ from stepfold.core.errors import ConfigurationError
 
 PREFIX = "STEPFOLD_"
 DELIMITER = "__"
+KAFKA_CONFIG = "kafka.config."
 FILE_SUFFIX = "_FILE"
 TOML = Path("stepfold.toml")
 PYPROJECT = Path("pyproject.toml")
 SECRET_WORDS = ("password", "secret", "token", "key.pem", "oauthbearer.config")
 MASK = "********"
+URL_PASSWORD = re.compile(r"(://[^/@:]*:)[^@]+(@)")
+UNDERSCORED = {"log.level": "log_level"}
+"""The keys of librdkafka that are not spelt with dots alone."""
 PROCESSES_MAX = 256
 
 Tree = dict[str, Any]
@@ -47,7 +54,7 @@ class KafkaSettings(BaseModel):
         if not isinstance(value, Mapping):
             return value
         leaves = _leaves(cast("Mapping[str, Any]", value))
-        return {key.replace("_", "."): _text(leaf) for key, leaf in leaves}
+        return {_kafka_key(key): _text(leaf) for key, leaf in leaves}
 
 
 class WorkerSettings(BaseModel):
@@ -94,7 +101,12 @@ class Settings(BaseModel):
     projections: ProjectionSettings = ProjectionSettings()
     api: str = "http://127.0.0.1:8484"
     """Where `stepfold runs` finds the HTTP API."""
-    log_level: str = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _in_capitals(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
 
 
 class Setting(NamedTuple):
@@ -129,9 +141,15 @@ def load(environment: Mapping[str, str], folder: Path) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
+        where = _origin(name, sources)
+        if first["type"] == "extra_forbidden":
+            name, where = _whole(name, sources)
+            raise ConfigurationError(
+                f"there is no setting {name} ({where}){_meant(name)}; correct or remove it there"
+            ) from error
         raise ConfigurationError(
-            f"setting {name}: {first['msg']}, got {_masked(name, first['input'])!r} "
-            f"({_origin(name, sources)}); see all with: stepfold config show --origin"
+            f"setting {name}: {first['msg']}, got {_shown(name, first['input'])} ({where}); "
+            "correct it there"
         ) from error
 
 
@@ -142,6 +160,15 @@ def shown(environment: Mapping[str, str], folder: Path) -> list[Setting]:
         Setting(name, _masked(name, value), _origin(name, sources))
         for name, value in _leaves(load(environment, folder).model_dump())
     ]
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Those that bear our prefix and are about no setting, perhaps by a typing error."""
+    return sorted(
+        variable
+        for variable in environment
+        if variable.startswith(PREFIX) and _name_of(variable.removesuffix(FILE_SUFFIX)) is None
+    )
 
 
 def _sources(environment: Mapping[str, str], folder: Path) -> list[_Source]:
@@ -155,7 +182,11 @@ def _sources(environment: Mapping[str, str], folder: Path) -> list[_Source]:
 
 
 def _from_environment(environment: Mapping[str, str]) -> _Source:
-    named = {_name_of(variable): variable for variable in environment if not _is_of_file(variable)}
+    named = {
+        _name_of(variable): variable
+        for variable, value in environment.items()
+        if value and not _is_of_file(variable)
+    }
     known = {name: variable for name, variable in named.items() if name is not None}
     return _Source({name: environment[variable] for name, variable in known.items()}, known)
 
@@ -165,7 +196,7 @@ def _from_files(environment: Mapping[str, str]) -> _Source:
     origins: dict[str, str] = {}
     for variable, path in environment.items():
         name = _name_of(variable.removesuffix(FILE_SUFFIX)) if _is_of_file(variable) else None
-        if name is None:
+        if name is None or not path:
             continue
         try:
             values[name] = Path(path).read_text().strip()
@@ -184,37 +215,49 @@ def _is_of_file(variable: str) -> bool:
 def _name_of(variable: str) -> str | None:
     """The setting that a variable is about; None when it is about none.
 
-    Unknown names of a group are kept, so that a typing error in them is reported.
+    What looks like one is kept, so that a typing error in it is reported.
     """
     if not variable.startswith(PREFIX):
         return None
     parts = variable.removeprefix(PREFIX).lower().split(DELIMITER)
-    if parts[0] not in Settings.model_fields:
+    if len(parts) == 1 and parts[0] not in Settings.model_fields:
         return None
     if parts[:2] == ["kafka", "config"] and len(parts) > 2:
-        return "kafka.config." + ".".join(parts[2:]).replace("_", ".")
+        return f"{KAFKA_CONFIG}{_kafka_key('.'.join(parts[2:]))}"
     return ".".join(parts)
+
+
+def _kafka_key(name: str) -> str:
+    dotted = name.replace("_", ".")
+    return UNDERSCORED.get(dotted, dotted)
 
 
 def _from_toml(path: Path, table: Iterable[str]) -> _Source:
     try:
-        tree: Any = tomllib.loads(path.read_text())
+        tree: Tree = tomllib.loads(path.read_text())
     except FileNotFoundError:
         return _Source({}, {})
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{path} cannot be read: {error}") from error
     for name in table:
-        tree = tree.get(name, {})
-    values = dict(_leaves(tree))
+        below = tree.get(name)
+        tree = cast("Tree", below) if isinstance(below, dict) else {}
+    values = {_spelt(name): value for name, value in _leaves(tree)}
     return _Source(values, dict.fromkeys(values, str(path)))
+
+
+def _spelt(name: str) -> str:
+    """Keys of librdkafka as it spells them, however a table has nested them."""
+    if not name.startswith(KAFKA_CONFIG):
+        return name
+    return f"{KAFKA_CONFIG}{_kafka_key(name.removeprefix(KAFKA_CONFIG))}"
 
 
 def _put(tree: Tree, name: str, value: object) -> None:
     """Into the place that the dotted name means; all below kafka.config is one key."""
-    prefix = "kafka.config."
     parts = name.split(".")
-    if name.startswith(prefix):
-        parts = ["kafka", "config", name.removeprefix(prefix)]
+    if name.startswith(KAFKA_CONFIG):
+        parts = ["kafka", "config", name.removeprefix(KAFKA_CONFIG)]
     for part in parts[:-1]:
         below = tree.setdefault(part, {})
         if not isinstance(below, dict):
@@ -224,12 +267,41 @@ def _put(tree: Tree, name: str, value: object) -> None:
 
 
 def _origin(name: str, sources: Iterable[_Source]) -> str:
-    return next((s.origins[name] for s in sources if name in s.origins), "default")
+    """Of the setting, or of what it is a part of: `projections.apps` for its first name."""
+    every = list(sources)
+    while name:
+        for source in every:
+            if name in source.origins:
+                return source.origins[name]
+        name = name.rpartition(".")[0]
+    return "default"
+
+
+def _whole(part: str, sources: Iterable[_Source]) -> tuple[str, str]:
+    """A setting of which this is the beginning, and its origin."""
+    return next(
+        (name, origin)
+        for source in sources
+        for name, origin in source.origins.items()
+        if name == part or name.startswith(f"{part}.")
+    )
+
+
+def _meant(name: str) -> str:
+    near = difflib.get_close_matches(name, [n for n, _ in _leaves(Settings().model_dump())], 1)
+    return f", did you mean {near[0]}" if near else ""
+
+
+def _shown(name: str, value: object) -> str:
+    """For messages: what holds several values may hold a secret among them."""
+    if isinstance(value, str | int | float) and not KAFKA_CONFIG.startswith(name):
+        return repr(_masked(name, value))
+    return f"a {type(value).__name__}"
 
 
 def _masked(name: str, value: object) -> str:
     is_secret = any(word in name.lower() for word in SECRET_WORDS)
-    return MASK if is_secret and value else _text(value)
+    return MASK if is_secret and value else URL_PASSWORD.sub(rf"\1{MASK}\2", _text(value))
 
 
 def _text(value: object) -> str:

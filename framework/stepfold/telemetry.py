@@ -10,7 +10,10 @@ import logging
 import os
 import sys
 
+from stepfold.core.errors import ConfigurationError
+
 LEVEL_VARIABLE = "STEPFOLD_LOG_LEVEL"
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 OURS = "stepfold"
 
 
@@ -20,8 +23,19 @@ def quiet() -> None:
 
 
 def configure_logging(level: str | None = None) -> None:
-    """Log to stderr; called by programs, never by the library."""
+    """Log to stderr; called by programs, never by the library.
+
+    Worker processes learn the level from the environment. Raises ConfigurationError for
+    one that is none.
+    """
     import structlog
+
+    level = (level or os.environ.get(LEVEL_VARIABLE) or "INFO").upper()
+    if level not in LEVELS:
+        raise ConfigurationError(
+            f"{LEVEL_VARIABLE} is {level!r}, and must be one of {', '.join(LEVELS)}"
+        )
+    os.environ[LEVEL_VARIABLE] = level
 
     is_terminal = sys.stderr.isatty()
     shared: list[structlog.types.Processor] = [
@@ -45,4 +59,4 @@ def configure_logging(level: str | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel("WARNING")
-    logging.getLogger(OURS).setLevel(level or os.environ.get(LEVEL_VARIABLE, "INFO").upper())
+    logging.getLogger(OURS).setLevel(level)

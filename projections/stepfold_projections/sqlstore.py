@@ -98,7 +98,7 @@ class SqlStore:
         except DBAPIError as error:
             raise ConfigurationError(
                 f"the trace store {self._name!r} cannot be opened: {error.orig}; check the path, "
-                "its permissions and the free space; it can be deleted, the log has everything"
+                "its permissions and the free space, or name another one with --store"
             ) from error
 
     def _create(self, connection: Connection) -> None:

@@ -6,6 +6,7 @@ the ones of commands that speak to Kafka.
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.parse
@@ -13,6 +14,7 @@ import urllib.request
 from collections.abc import Mapping
 from typing import Any, cast
 
+from stepfold.cli.exits import UsageError
 from stepfold.core.errors import (
     ConfigurationError,
     ConflictError,
@@ -25,10 +27,10 @@ TIMEOUT_S = 70.0
 """Above the longest wait that `?after=` may ask for."""
 
 _ERRORS: dict[int, type[StepfoldError]] = {
-    400: ConfigurationError,
+    400: UsageError,
     404: NotFoundError,
     409: ConflictError,
-    422: ConfigurationError,
+    422: UsageError,
     503: KafkaError,
 }
 
@@ -37,6 +39,11 @@ class Api:
     """address: http://HOST:PORT of `stepfold projections`."""
 
     def __init__(self, address: str) -> None:
+        if not address.startswith(("http://", "https://")):
+            raise ConfigurationError(
+                f"the HTTP API's address is {address!r}, and must be http://HOST:PORT; it is "
+                "named by --api, STEPFOLD_API or the setting api"
+            )
         self.address = address.rstrip("/")
         # The projection is on this machine or in the cluster: no proxy stands before it.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -62,7 +69,7 @@ class Api:
                 return cast("dict[str, Any]", json.load(answer))
         except urllib.error.HTTPError as error:
             raise _error_of(error) from None
-        except (urllib.error.URLError, OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             why = getattr(error, "reason", error)
             raise KafkaError(
                 f"the HTTP API at {self.address} does not answer ({why}); start it with "

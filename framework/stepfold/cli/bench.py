@@ -10,7 +10,7 @@ import typer
 
 from stepfold.cli.connection import AsJson, Servers, ended_by_any_signal, stage_kafka
 from stepfold.cli.output import say, show
-from stepfold.local.state import DEFAULT_STATE_DIR
+from stepfold.local import DEFAULT_STATE_DIR
 
 if TYPE_CHECKING:
     from stepfold.bench.measure import Figures

@@ -5,7 +5,6 @@ Data goes to stdout, prose to stderr.
 
 from __future__ import annotations
 
-from importlib import metadata
 from typing import Annotated
 
 import typer
@@ -30,6 +29,8 @@ app = typer.Typer(
 
 def _print_version(asked: bool) -> None:
     if asked:
+        from importlib import metadata
+
         typer.echo(f"stepfold {metadata.version('stepfold')}")
         raise typer.Exit
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from stepfold.cli.connection import AsJson
-from stepfold.cli.output import show
+from stepfold.cli.output import say, show
 
 app = typer.Typer(help="Settings.", no_args_is_help=True)
 
@@ -25,9 +25,11 @@ def show_settings(
     as_json: AsJson = False,
 ) -> None:
     """Print the settings in force, secrets masked. Example: stepfold config show --origin"""
-    from stepfold.settings import shown
+    from stepfold.settings import shown, unknown_variables
 
     found = shown(os.environ, Path.cwd())
+    for variable in unknown_variables(os.environ):
+        say(f"{variable} is about no setting")
     facts = [
         {"name": s.name, "value": s.value, **({"origin": s.origin} if origin else {})}
         for s in found

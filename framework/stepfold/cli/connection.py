@@ -8,14 +8,41 @@ from collections.abc import Generator
 from pathlib import Path
 from signal import SIGHUP, SIGTERM
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stepfold.cli.output import say
+from stepfold.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from confluent_kafka.admin import AdminClient
+
     from stepfold.cli.api import Api
+
+ANSWER_TIMEOUT_S = 5.0
+"""For Kafka's first answer: a broker that is just starting needs two or three."""
+
+
+def app_name(text: str) -> str:
+    from stepfold.sdk.app import APP_NAME
+
+    if APP_NAME.fullmatch(text) is None:
+        raise typer.BadParameter(
+            f"{text!r} is no app's name: small letters, digits and dashes, a letter first"
+        )
+    return text
+
+
+def run_id(text: str) -> str:
+    from stepfold.core.ids import parse_run_id
+
+    try:
+        parse_run_id(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    return text
+
 
 Servers = Annotated[
     str | None,
@@ -24,6 +51,8 @@ Servers = Annotated[
 Address = Annotated[
     str | None, typer.Option("--api", help="The HTTP API's address; default: settings.")
 ]
+AppName = Annotated[str, typer.Argument(metavar="APP", parser=app_name)]
+RunId = Annotated[str, typer.Argument(metavar="RUN", parser=run_id)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -31,7 +60,50 @@ def kafka_of(servers: str | None) -> tuple[str, dict[str, str]]:
     """Bootstrap servers, and further librdkafka settings."""
     from stepfold.client.client import default_config, default_servers
 
-    return servers or default_servers(), default_config()
+    config = default_config()
+    if config:
+        _check_config(config)
+    return servers or default_servers(), config
+
+
+def _check_config(config: dict[str, str]) -> None:
+    """Raises ConfigurationError for what the Kafka client does not take."""
+    from confluent_kafka import KafkaException, Producer
+
+    from stepfold.client.errors import code_of
+
+    try:
+        Producer({"log_level": 0, **config})
+    except KafkaException as error:
+        raise ConfigurationError(
+            f"the Kafka client does not take kafka.config: {code_of(error).str()}; see where each "
+            "comes from with: stepfold config show --origin"
+        ) from error
+
+
+def admin_of(servers: str | None) -> AdminClient:
+    """Of a Kafka that has answered. Raises KafkaError."""
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    from stepfold.client.errors import code_of, kafka_error
+    from stepfold.journal.settings import admin_config
+
+    address, config = kafka_of(servers)
+    said: list[str] = []
+
+    def note(error: Any) -> None:
+        said.append(error.str())
+
+    settings: dict[str, Any] = {**admin_config(address, config), "log_level": 0, "error_cb": note}
+    admin = AdminClient(settings)
+    try:
+        admin.list_topics(timeout=ANSWER_TIMEOUT_S)
+    except KafkaException as error:
+        admin.poll(0)
+        why = said[0] if said else None
+        raise kafka_error("list topics", address, code_of(error), why) from error
+    return admin
 
 
 def api_of(address: str | None) -> Api:

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from stepfold.cli.connection import AsJson, Servers, ended_by_any_signal, stage_kafka
 from stepfold.cli.exits import FAILED
 from stepfold.cli.output import say, show
-from stepfold.local.state import DEFAULT_STATE_DIR
+from stepfold.local import DEFAULT_STATE_DIR
 
 if TYPE_CHECKING:
     from stepfold.demo.scenes import DemoResult
@@ -35,7 +34,7 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Kill a worker in the middle of a run and see the run finish. Example: stepfold demo --exit"""
-    from stepfold.demo.scenes import alone_in, check_extras, make_topics
+    from stepfold.demo.scenes import alone_in, check_extras
     from stepfold.telemetry import configure_logging, quiet
 
     check_extras()
@@ -47,13 +46,25 @@ def demo(
         ended_by_any_signal(),
         stage_kafka(folder, bootstrap_servers) as (servers, config),
     ):
-        make_topics(servers, config)
+        _make_topics(servers, config)
         # Filled anew each time: the topics may be other ones than those of the last demo.
         for old in folder.glob(f"{TRACES}*"):
             old.unlink()
         result = asyncio.run(_demo(servers, config, listen, folder, exit_, as_json))
     if result.problems:
         raise typer.Exit(FAILED)
+
+
+def _make_topics(servers: str, config: dict[str, str]) -> None:
+    from confluent_kafka.admin import AdminClient
+
+    from stepfold.demo.scenes import APP, PARTITIONS
+    from stepfold.journal.settings import admin_config
+    from stepfold_topics.catalog import topics_of
+    from stepfold_topics.provision import apply
+
+    admin = AdminClient(admin_config(servers, config))
+    apply(admin, topics_of(APP, partitions=PARTITIONS, replication=1))
 
 
 async def _demo(
@@ -155,6 +166,7 @@ def _counts(result: DemoResult) -> dict[str, int]:
 
 
 def _print_story(result: DemoResult) -> None:
+    from rich.console import Console
     from rich.table import Table
 
     from stepfold.cli.trace_tree import trace_tree

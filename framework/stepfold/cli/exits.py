@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stepfold.core import errors
-from stepfold_topics.errors import RekeyError, TopicError
+from stepfold_topics.errors import MissingTopicsError, RekeyError, TopicError
 
 OK = 0
 FAILED = 1
@@ -15,12 +15,19 @@ CONFLICT = 6
 TIMEOUT = 124
 INTERRUPT = 130
 
+
+class UsageError(errors.StepfoldError):
+    """An argument that only the other side could judge."""
+
+
 _CODES: tuple[tuple[type[BaseException], int], ...] = (
+    (UsageError, USAGE),
     (errors.ConfigurationError, CONFIGURATION),
     (errors.KafkaError, KAFKA),
     (errors.NotFoundError, NOT_FOUND),
     (errors.ConflictError, CONFLICT),
     (RekeyError, CONFLICT),
+    (MissingTopicsError, NOT_FOUND),
     (TopicError, KAFKA),
     (TimeoutError, TIMEOUT),
     (KeyboardInterrupt, INTERRUPT),

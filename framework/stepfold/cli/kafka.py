@@ -9,7 +9,7 @@ import typer
 
 from stepfold.cli.connection import AsJson
 from stepfold.cli.output import say, show
-from stepfold.local.state import DEFAULT_STATE_DIR
+from stepfold.local import DEFAULT_STATE_DIR
 
 app = typer.Typer(help="Real Apache Kafka on this machine, without Docker.", no_args_is_help=True)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stepfold.cli.connection import AsJson, Servers, kafka_of
+from stepfold.cli.connection import AppName, AsJson, Servers, kafka_of, run_id
 from stepfold.cli.exits import FAILED
 from stepfold.cli.output import say, show
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from stepfold.verify.telling import Told
 
 app = typer.Typer(help="The log itself: look at it, check it, copy it.", no_args_is_help=True)
-
-AppName = Annotated[str, typer.Argument(metavar="APP")]
 
 LINES_DEFAULT = 20
 RED_KINDS = frozenset({"AttemptFailed", "AttemptTimedOut", "AttemptLost", "RunFailed", "RunParked"})
@@ -91,7 +89,10 @@ def export(
 def tail(
     name: AppName,
     partition: Annotated[int | None, typer.Option(min=0, help="Only this one.")] = None,
-    run: Annotated[str | None, typer.Option(help="Only this run, from its beginning.")] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", parser=run_id, help="Only this run, from its beginning."),
+    ] = None,
     from_start: Annotated[bool, typer.Option("--from-start", help="All records.")] = False,
     lines: Annotated[
         int, typer.Option("--lines", "-n", min=0, help="Last records of each partition.")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stepfold.cli.connection import Address, AsJson, Servers, api_of
+from stepfold.cli.connection import Address, AsJson, RunId, Servers, api_of
 from stepfold.cli.exits import FAILED
 from stepfold.cli.missing import GroupWithMissing
 from stepfold.cli.output import say, show
@@ -20,7 +20,6 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-RunId = Annotated[str, typer.Argument(metavar="RUN")]
 Reason = Annotated[str, typer.Option(help="Is recorded.")]
 
 LOOK_S = 0.3
@@ -56,7 +55,10 @@ def list_runs(
         "limit": limit,
     }
     runs = api_of(api).get("/api/v1/runs", query)["runs"]
-    show(runs, "\n".join(map(_line, runs)) or "no runs", as_json=as_json)
+    if runs or as_json:
+        show(runs, "\n".join(map(_line, runs)), as_json=as_json)
+    else:
+        say("no runs")
 
 
 @app.command("show")
@@ -92,7 +94,7 @@ def watch(
         if found["ended_at"] is not None:
             break
         if deadline is not None and time.monotonic() > deadline:
-            raise TimeoutError(f"after {timeout:g} s, the run is {found['status']}")
+            raise TimeoutError(f"after {timeout:g} s the run is {found['status']}; it goes on")
         time.sleep(LOOK_S)
     if found["status"] in ENDED_BADLY:
         raise typer.Exit(FAILED)

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from typing import Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stepfold.cli.connection import AsJson, Servers, kafka_of
+from stepfold.cli.connection import AsJson, Servers, admin_of, app_name, kafka_of
+from stepfold.cli.exits import INTERRUPT, OK
 from stepfold.cli.output import say, show
+from stepfold.core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from stepfold.engine.process import EngineOptions
+    from stepfold.settings import WorkerSettings
 
 Store = Annotated[
     str | None, typer.Option("--store", help="Database URL; default: SQLite in .stepfold.")
@@ -17,7 +24,12 @@ Store = Annotated[
 
 Apps = Annotated[
     list[str] | None,
-    typer.Option("--app", help="Only this app; repeatable. Default: settings, then all."),
+    typer.Option(
+        "--app",
+        metavar="APP",
+        parser=app_name,
+        help="Only this app; repeatable. Default: settings, then all.",
+    ),
 ]
 
 
@@ -42,41 +54,71 @@ def worker(
     bootstrap_servers: Servers = None,
 ) -> None:
     """Run workflows until SIGTERM. Example: stepfold worker agents.research:app --processes 2"""
-    from stepfold.engine.health import parse_address
-    from stepfold.engine.process import EngineOptions
-    from stepfold.engine.supervisor import Supervisor, supervise
+    from stepfold.engine.supervisor import Supervisor
     from stepfold.sdk.loader import load_app
     from stepfold.settings import settings
     from stepfold.telemetry import configure_logging
+    from stepfold_topics.guard import check, describe
 
     known = settings()
     configure_logging(known.log_level)
-    for target in targets:
-        load_app(target)  # what is wrong with it is said here, once, and not by each process
+    # What is wrong is said here, once, and not by each process.
+    apps = [load_app(target).name for target in targets]
+    if len(set(apps)) < len(apps):
+        raise ConfigurationError(f"two of {', '.join(targets)} are the same app; name each once")
     count = processes or known.worker.processes
-    health = health or known.worker.health
-    if health is not None:
-        parse_address(health, count - 1)  # for the same reason
-    options = EngineOptions(
-        max_lost=known.worker.max_lost,
-        isolated_max=known.worker.isolated_max,
-        isolated_memory_mb=known.worker.isolated_memory_mb,
-        health=health,
-    )
+    options = _engine_options(known.worker, health, count)
     servers, config = kafka_of(bootstrap_servers)
-    code = supervise(
-        lambda: Supervisor(
+    unsafe = known.worker.unsafe_dev if unsafe_dev is None else unsafe_dev
+    admin = admin_of(bootstrap_servers)
+    for app in apps:
+        check(describe(admin, app), unsafe_dev=unsafe)
+
+    async def work() -> int:
+        supervisor = Supervisor(
             targets,
             bootstrap_servers=servers,
             kafka_config=config,
             processes=count,
             name=name or known.worker.name,
-            unsafe_dev=known.worker.unsafe_dev if unsafe_dev is None else unsafe_dev,
+            unsafe_dev=unsafe,
             options=options,
             ready=lambda: say(f"ready: {', '.join(targets)} on {servers}"),
         )
+        interrupts = stop_by_signals(supervisor.stop)
+        code = await supervisor.run()
+        return INTERRUPT if interrupts else code
+
+    raise typer.Exit(asyncio.run(work()))
+
+
+def _engine_options(known: WorkerSettings, health: str | None, processes: int) -> EngineOptions:
+    from stepfold.engine.health import parse_address
+    from stepfold.engine.process import EngineOptions
+
+    health = health or known.health
+    if health is not None:
+        parse_address(health, processes - 1)
+    return EngineOptions(
+        max_lost=known.max_lost,
+        isolated_max=known.isolated_max,
+        isolated_memory_mb=known.isolated_memory_mb,
+        health=health,
     )
-    raise typer.Exit(code)
+
+
+def stop_by_signals(stop: Callable[[], None]) -> list[signal.Signals]:
+    """Have SIGTERM and SIGINT stop a service in order; the list is of those that were a Ctrl-C."""
+    interrupts: list[signal.Signals] = []
+
+    def interrupt() -> None:
+        interrupts.append(signal.SIGINT)
+        stop()
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop)
+    loop.add_signal_handler(signal.SIGINT, interrupt)
+    return interrupts
 
 
 projections = typer.Typer(
@@ -113,14 +155,13 @@ def run(
         kafka_config=config,
     )
 
-    async def serve() -> None:
+    async def serve() -> int:
         stopping = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stopping.set)
+        interrupts = stop_by_signals(stopping.set)
         await service.run(stopping=stopping, ready=lambda address: say(f"ready: {address}"))
+        return INTERRUPT if interrupts else OK
 
-    asyncio.run(serve())
+    raise typer.Exit(asyncio.run(serve()))
 
 
 @projections.command()

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from stepfold.cli.connection import AsJson, Servers, kafka_of
+from stepfold.cli.connection import ANSWER_TIMEOUT_S, AppName, AsJson, Servers, admin_of
 from stepfold.cli.exits import CONFLICT
 from stepfold.cli.output import say, show
-from stepfold.core.errors import KafkaError
 from stepfold_topics.catalog import PARTITIONS_DEFAULT, REPLICATION_DEFAULT, TopicPlan, topics_of
 
 if TYPE_CHECKING:
@@ -18,15 +17,29 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="The topics of an app.", no_args_is_help=True)
 
-Partitions = Annotated[int, typer.Option(help="Shards of the app; fixed for ever.")]
-Replication = Annotated[int | None, typer.Option(help="Default: 3, or 1 on a single broker.")]
+PARTITIONS_MAX = 1_000
+"""More than a worker group could sensibly share; a typing error is caught here."""
+REPLICATION_MAX = 9
+
+Partitions = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=PARTITIONS_MAX,
+        help=f"Shards, fixed for ever; default: as it has, {PARTITIONS_DEFAULT} if it is new.",
+    ),
+]
+Replication = Annotated[
+    int | None,
+    typer.Option(min=1, max=REPLICATION_MAX, help="Default: 3, or 1 on a single broker."),
+]
 Format = Literal["cli", "strimzi", "json"]
 
 
 @app.command()
 def apply(
-    name: Annotated[str, typer.Argument(metavar="APP")],
-    partitions: Partitions = PARTITIONS_DEFAULT,
+    name: AppName,
+    partitions: Partitions = None,
     replication: Replication = None,
     bootstrap_servers: Servers = None,
     as_json: AsJson = False,
@@ -41,8 +54,8 @@ def apply(
 
 @app.command()
 def diff(
-    name: Annotated[str, typer.Argument(metavar="APP")],
-    partitions: Partitions = PARTITIONS_DEFAULT,
+    name: AppName,
+    partitions: Partitions = None,
     replication: Replication = None,
     bootstrap_servers: Servers = None,
     as_json: AsJson = False,
@@ -59,37 +72,37 @@ def diff(
 
 @app.command()
 def export(
-    name: Annotated[str, typer.Argument(metavar="APP")],
+    name: AppName,
     form: Annotated[Format, typer.Option("--format")] = "cli",
-    partitions: Partitions = PARTITIONS_DEFAULT,
+    partitions: Partitions = None,
     replication: Replication = None,
+    as_json: AsJson = False,
 ) -> None:
     """The topics as commands or manifests. Example: stepfold topics export research"""
     from stepfold_topics import export as exports
 
-    plans = topics_of(name, partitions=partitions, replication=replication or REPLICATION_DEFAULT)
-    typer.echo(exports.export(plans, form))
+    plans = topics_of(
+        name,
+        partitions=partitions or PARTITIONS_DEFAULT,
+        replication=replication or REPLICATION_DEFAULT,
+    )
+    typer.echo(exports.export(plans, "json" if as_json else form), nl=False)
 
 
 def _plans(
-    name: str, partitions: int, replication: int | None, servers: str | None
+    name: str, partitions: int | None, replication: int | None, servers: str | None
 ) -> tuple[AdminClient, Sequence[TopicPlan]]:
-    from confluent_kafka import KafkaException
-    from confluent_kafka.admin import AdminClient
+    from stepfold_topics.admin import describe_topics
 
-    from stepfold.journal.settings import admin_config
-
-    servers, config = kafka_of(servers)
-    admin = AdminClient(admin_config(servers, config))
+    admin = admin_of(servers)
     if replication is None:
-        try:
-            brokers = len(admin.list_topics(timeout=10.0).brokers)
-        except KafkaException as error:
-            raise KafkaError(
-                f"Kafka at {servers} does not answer: {error.args[0].str()}; "
-                "start one with `stepfold kafka start`, or name yours with --bootstrap-servers"
-            ) from error
+        brokers = len(admin.list_topics(timeout=ANSWER_TIMEOUT_S).brokers)
         replication = REPLICATION_DEFAULT if brokers >= REPLICATION_DEFAULT else 1
         if replication == 1:
             say("a single broker: topics get one replica, run workers with --unsafe-dev")
+    if partitions is None:
+        plan = topics_of(name)
+        found = describe_topics(admin, [topic.name for topic in plan])
+        counts = [found[topic.name].partitions for topic in plan if topic.name in found]
+        partitions = counts[0] if counts else PARTITIONS_DEFAULT
     return admin, topics_of(name, partitions=partitions, replication=replication)

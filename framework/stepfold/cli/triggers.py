@@ -9,16 +9,15 @@ from typing import Annotated, Any
 
 import typer
 
-from stepfold.cli.connection import AsJson, Servers, kafka_of
-from stepfold.cli.exits import FAILED
+from stepfold.cli.connection import AppName, AsJson, RunId, Servers, kafka_of
+from stepfold.cli.exits import OK, exit_code_of
 from stepfold.cli.output import say, show
 
-RunId = Annotated[str, typer.Argument(metavar="RUN")]
 Json = Annotated[str, typer.Argument(metavar="JSON")]
 
 
 def send(
-    app: Annotated[str, typer.Argument(metavar="APP")],
+    app: AppName,
     event: Annotated[str, typer.Argument(metavar="EVENT")],
     data: Json = "null",
     id: Annotated[str | None, typer.Option(help="A repeated id starts nothing.")] = None,  # noqa: A002
@@ -26,12 +25,18 @@ def send(
     as_json: AsJson = False,
 ) -> None:
     """Send an event. Example: stepfold send research agent/run '{"query": "why"}'"""
+    from pydantic import ValidationError
+
     from stepfold import Client, Event
 
-    value = _parsed(data)
+    try:
+        sent: Event[Any] = Event(event, data=_parsed(data), id=id)
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = ".".join(map(str, first["loc"]))
+        raise typer.BadParameter(f"the event's {what}: {first['msg']}") from error
 
     async def work(client: Client) -> dict[str, Any]:
-        sent: Event[Any] = Event(event, data=value, id=id)
         receipt = await client.send(app, sent)
         return {
             "topic": receipt.topic,
@@ -44,7 +49,7 @@ def send(
 
 
 def start(
-    app: Annotated[str, typer.Argument(metavar="APP")],
+    app: AppName,
     workflow: Annotated[str, typer.Argument(metavar="WORKFLOW")],
     data: Json = "null",
     wait: Annotated[bool, typer.Option(help="Wait for the result; 1 when it failed.")] = False,
@@ -66,15 +71,28 @@ def start(
             say(f"run {handle.id}")
             try:
                 facts["result"] = await handle.result(timeout)
-            except RunError as error:
-                facts["error"] = str(error)
+            except (RunError, TimeoutError) as error:
+                facts["error"] = _why(error, handle.id, timeout)
+                facts["exit_code"] = exit_code_of(error)
         return facts
 
     facts = with_client(bootstrap_servers, work)
-    text = json.dumps(facts["result"]) if "result" in facts else facts["run_id"]
-    show(facts, str(facts.get("error", text)), as_json=as_json)
-    if "error" in facts:
-        raise typer.Exit(FAILED)
+    code = facts.pop("exit_code", OK)
+    if "error" in facts and not as_json:
+        say(f"stepfold: {facts['error']}")
+    else:
+        text = json.dumps(facts["result"]) if "result" in facts else facts["run_id"]
+        show(facts, text, as_json=as_json)
+    raise typer.Exit(code)
+
+
+def _why(error: Exception, run_id: str, timeout: float | None) -> str:
+    if not isinstance(error, TimeoutError):
+        return str(error)
+    return (
+        f"run {run_id} did not end within {timeout or 0:g} s and goes on; "
+        f"see it with: stepfold runs show {run_id}"
+    )
 
 
 def signal(

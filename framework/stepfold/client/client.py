@@ -16,7 +16,7 @@ import pydantic_core
 from stepfold.client.cluster import AppPlaces, Cluster
 from stepfold.core import commands as c
 from stepfold.core.errors import NotFoundError, PayloadError, PayloadTooLargeError
-from stepfold.core.ids import parse_run_id, run_id_of, short_topic_id
+from stepfold.core.ids import RunAddress, is_child, parse_run_id, run_id_of, short_topic_id
 from stepfold.core.routing import partition_for
 from stepfold.journal.codec import encode_command
 from stepfold.journal.port import TopicFacts
@@ -205,9 +205,13 @@ class Client:
         return await self.command(c.Resume(run_id=run_id, by=WHO, reason=reason))
 
     async def command(self, command: c.Control) -> Acknowledged:
-        """Put a command on the control topic of its run's shard."""
+        """Put a command on the control topic of its run's shard.
+
+        Raises NotFoundError when the id names a trigger that nobody has sent.
+        """
         address = parse_run_id(command.run_id)
         places = await self._cluster.app_of(address.topic, command.run_id)
+        await self._check_sent(places, address, command.run_id)
         kind, run_id = type(command).__name__, command.run_id
         placed = await self._cluster.append(
             places.control.name,
@@ -285,6 +289,19 @@ class Client:
         if self._connected is None:
             raise RuntimeError("the client is not open; use `async with Client() as client:`")
         return self._connected
+
+    async def _check_sent(self, places: AppPlaces, address: RunAddress, run_id: str) -> None:
+        inbox, partition = places.inbox, address.partition
+        end = 0
+        if partition < inbox.partitions:
+            if is_child(address):
+                return
+            end = await self._cluster.end_offset_now(inbox.name, partition)
+        if address.offset >= end:
+            raise NotFoundError(
+                f"there is no run {run_id}: it would be of offset {address.offset} of "
+                f"{inbox.name}, partition {partition}, which ends at {end}"
+            )
 
     async def _begin_of(self, places: AppPlaces, partition: int, offset: int) -> int:
         stamp = await self._cluster.timestamp_of(places.inbox.name, partition, offset)

@@ -185,8 +185,11 @@ class Cluster:
         known = self._ends.get((topic, partition))
         if known is not None and now - known[0] < END_OFFSET_FRESH_S:
             return known[1]
+        return await self.end_offset_now(topic, partition)
+
+    async def end_offset_now(self, topic: str, partition: int) -> int:
         offset = await self._offset(topic, partition, LATEST)
-        self._ends[topic, partition] = (now, offset)
+        self._ends[topic, partition] = (asyncio.get_running_loop().time(), offset)
         return offset
 
     async def offset_at(self, topic: str, partition: int, timestamp_ms: int) -> int:

@@ -20,17 +20,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka.admin import AdminClient
-
 from stepfold.client.client import Client
 from stepfold.core.errors import ConfigurationError, ConflictError, StepfoldError
 from stepfold.core.ids import parse_run_id
 from stepfold.demo.agent import TALLY_VARIABLE
 from stepfold.engine.supervisor import Supervisor
-from stepfold.journal.settings import admin_config
 from stepfold.sdk.event import Event
-from stepfold_topics.catalog import topics_of
-from stepfold_topics.provision import apply
 
 APP = "demo"
 TARGET = "stepfold.demo.agent:app"
@@ -84,12 +79,6 @@ def alone_in(folder: Path) -> Generator[None]:
                 f"another demo is running in {folder}; end it, or name another --state-dir"
             ) from None
         yield
-
-
-def make_topics(servers: str, config: dict[str, str]) -> None:
-    """Blocks. Raises the errors of stepfold_topics."""
-    admin = AdminClient(admin_config(servers, config))
-    apply(admin, topics_of(APP, partitions=PARTITIONS, replication=1))
 
 
 async def play(stage: Stage) -> DemoResult:

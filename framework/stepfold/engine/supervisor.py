@@ -173,16 +173,3 @@ class Supervisor:
         except TimeoutError:
             process.kill()
             await waiting
-
-
-def supervise(supervisor_of: Callable[[], Supervisor]) -> int:
-    """Run a supervisor to its end under SIGTERM and SIGINT; the exit code."""
-
-    async def main() -> int:
-        supervisor = supervisor_of()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, supervisor.stop)
-        return await supervisor.run()
-
-    return asyncio.run(main())

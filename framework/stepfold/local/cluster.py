@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stepfold.core.errors import ConfigurationError, ConflictError, KafkaError
-from stepfold.local import artifacts, data, ports
+from stepfold.local import DEFAULT_STATE_DIR, artifacts, data, ports
 from stepfold.local.broker import (
     JVM,
     BrokerPlan,
@@ -34,7 +34,6 @@ from stepfold.local.broker import (
 )
 from stepfold.local.interrupts import held_back
 from stepfold.local.state import (
-    DEFAULT_STATE_DIR,
     KAFKA_FOLDER,
     LOCK_FILE,
     BrokerState,

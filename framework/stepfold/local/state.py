@@ -15,8 +15,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stepfold.core.errors import ConfigurationError
+from stepfold.local import DEFAULT_STATE_DIR
 
-DEFAULT_STATE_DIR = Path(".stepfold")
 KAFKA_FOLDER = "kafka"
 STATE_FILE = "brokers.json"
 LOCK_FILE = "lock"
