@@ -264,14 +264,14 @@ def test_steps_that_were_given_up_in_their_threads_keep_no_other_step_waiting(
 
 def test_step_that_waits_for_a_thread_does_not_use_up_its_time() -> None:
     def naps(number: int) -> int:
-        threading.Event().wait(0.03)
+        threading.Event().wait(0.05)
         return number
 
     def declare(app: App) -> None:
         @app.workflow
         async def crowd() -> int:  # pyright: ignore[reportUnusedFunction]
             calls = [
-                step.run("nap", naps, number, timeout="120ms", retry=ONCE)
+                step.run("nap", naps, number, timeout="400ms", retry=ONCE)
                 for number in range(10 * THREADS_MAX)
             ]
             return len(await asyncio.gather(*calls))

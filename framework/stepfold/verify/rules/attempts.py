@@ -163,10 +163,11 @@ def only_who_runs_an_attempt_reports_it(event: Reported, now: Moment) -> str | N
 def unproven_start_is_not_acted_upon(
     event: e.StepCompleted | e.AttemptTimedOut, now: Moment
 ) -> str | None:
+    """A later claim of the same process proves it after all: what it folds up to there counts."""
     step = now.step
     if step is None or step.is_proven or step.attempt != event.attempt:
         return None
-    if step.state is not StepState.OPEN:
+    if step.state is not StepState.OPEN or step.epoch != now.epoch:
         return None
     return (
         f"attempt {event.attempt} ran, though its start at offset {step.offset} lies elsewhere"
