@@ -236,7 +236,7 @@ def test_step_that_blocks_the_loop_is_named_and_the_shards_stay(
         assert await there.double(5, partition=1) == 10
         (warning,) = [r for r in caplog.records if r.getMessage() == "step blocks the event loop"]
         assert warning.__dict__["step"] == f"block of run {handle.id}"
-        assert "time.sleep" in warning.__dict__["stack"]
+        assert "in block" in warning.__dict__["stack"], "the frame of the step itself"
         story = await asyncio.to_thread(read_story, there.servers, there.app.name, PARTITIONS)
         assert story.claims == PARTITIONS, "the session outlived the block"
 

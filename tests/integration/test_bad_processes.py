@@ -91,7 +91,7 @@ def test_worker_without_topics_ends_with_what_to_do(
 
     code, said = asyncio.run(run_worker(kafka_bootstrap))
 
-    assert code == 4
+    assert code == 5
     assert "no such topic: not-made.inbox" in said
     assert "stepfold topics apply not-made" in said
     assert "Traceback" not in said
