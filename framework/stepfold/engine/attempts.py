@@ -174,18 +174,19 @@ class Attempts:
 
     def _has_to_wait(self, run: Run, step_id: str, kind: Kind) -> bool:
         """Whether there is no room for an attempt now; it is asked for again when there is."""
+        places, writer = self._executor.places, self._history.writer
+        if places.has_room(kind) and not (self._is_held or writer.is_full):
+            return False
         name = (run.run_id, step_id)
         again = self._guard(partial(self._want_again, *name))
         if self._is_held:
             self._held[name] = None
-        elif not self._executor.places.has_room(kind):
+        elif places.has_room(kind):
+            writer.when_caught_up(again)
+        else:
             step = run.steps.get(step_id)
             since = step.first_started_at if step is not None else 0
-            self._executor.places.ask((self._shard_id, name), kind, again, since=since)
-        elif self._history.writer.is_full:
-            self._history.writer.when_caught_up(again)
-        else:
-            return False
+            places.ask((self._shard_id, name), kind, again, since=since)
         return True
 
     def _want_again(self, run_id: str, step_id: str) -> None:

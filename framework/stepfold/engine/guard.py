@@ -8,7 +8,6 @@ there, against all expectation, faults the shard, which a person then sees.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
 from typing import ParamSpec
 
 P = ParamSpec("P")
@@ -19,7 +18,6 @@ class Guard:
         self._on_error = on_error
 
     def __call__(self, work: Callable[P, None]) -> Callable[P, None]:
-        @wraps(work)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
             try:
                 work(*args, **kwargs)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import json
 import logging
 import os
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+COLLECTOR_THRESHOLDS = (50_000, 20, 50)
+"""Objects before the youngest are looked through, and how often that is before older ones are."""
 PR_SET_PDEATHSIG = 1
 """Linux: the signal this process gets when its parent's thread ends (prctl(2))."""
 
@@ -83,6 +86,7 @@ def main() -> int:
     configure_logging()
     try:
         apps = [load_app(target) for target in order.targets]
+        tune_collector()
         run_on_loop(_work(order, apps))
     except StepfoldError as error:
         print(json.dumps({"error": str(error), "type": type(error).__name__}), file=sys.stderr)  # noqa: T201
@@ -90,6 +94,16 @@ def main() -> int:
 
         return exit_code_of(error)
     return 0
+
+
+def tune_collector() -> None:
+    """Look for cycles less often: nearly all of what a step leaves behind has none.
+
+    What was loaded by now stays for the life of the process. A sixth of the CPU time of a
+    step was spent on looking.
+    """
+    gc.freeze()
+    gc.set_threshold(*COLLECTOR_THRESHOLDS)
 
 
 def die_with_parent(parent_pid: int) -> None:
