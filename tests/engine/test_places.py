@@ -151,6 +151,21 @@ def test_whoever_asks_twice_is_let_in_once() -> None:
     play(scene)
 
 
+def test_later_leader_of_a_shard_is_called_in_place_of_the_one_that_is_gone() -> None:
+    async def scene() -> None:
+        door = Door(running_max=1)
+
+        door.come("o0", Kind.ORDINARY)
+        door.places.ask("o1", Kind.ORDINARY, lambda: None)
+        door.come("o2", Kind.ORDINARY)
+        door.come("o1", Kind.ORDINARY)
+        door.leave("o0", "o1")
+
+        assert door.entered == ["o0", "o1", "o2"]
+
+    play(scene)
+
+
 def test_one_that_needs_no_place_any_more_does_not_keep_it_from_the_next() -> None:
     async def scene() -> None:
         door = Door(running_max=1)

@@ -70,11 +70,12 @@ class Places:
                 return self._counts[kind] < self._isolated_max
 
     def ask(self, name: Hashable, kind: Kind, waiter: Waiter, *, since: int = 0) -> None:
-        """Call back once, when there may be room; asking again under a name changes nothing.
+        """Call back once, when there may be room; who asks again keeps the place in the line.
 
+        The later waiter counts: the earlier may be of a leader that is gone.
         since: when a suspect was first started, in broker milliseconds.
         """
-        self._waiting[kind].setdefault(name, _Waiting(since, waiter))
+        self._waiting[kind][name] = _Waiting(since, waiter)
         if kind is Kind.SUSPECT:
             self._widen_later()
 
