@@ -131,6 +131,13 @@ def test_differences_say_what_is_and_what_is_wanted() -> None:
         " add replicas with kafka-reassign-partitions.sh",
         "research.history: retention.ms is 1000, wanted -1",
     ]
+    assert [each.once_applied for each in differences] == [
+        "research.inbox: created",
+        "not changed: research.history: partitions is 4, wanted 8",
+        "not changed: research.history: replication is 1, wanted 3;"
+        " add replicas with kafka-reassign-partitions.sh",
+        "research.history: retention.ms was 1000, is now -1",
+    ]
     assert [each.can_apply for each in differences] == [True, False, False, True]
 
 

@@ -51,6 +51,17 @@ class Difference:
             text += "; add replicas with kafka-reassign-partitions.sh"
         return text
 
+    @property
+    def once_applied(self) -> str:
+        """What `apply` has made of it, in words."""
+        match self.kind:
+            case "missing":
+                return f"{self.topic}: created"
+            case "setting":
+                return f"{self.topic}: {self.name} was {self.is_value}, is now {self.wanted}"
+            case "partitions" | "replication":
+                return f"not changed: {self}"
+
 
 def compare(admin: AdminClient, plans: Sequence[TopicPlan]) -> list[Difference]:
     """What `apply` would change or refuse; blocks, so call it in a thread."""

@@ -48,8 +48,8 @@ def apply(
     from stepfold_topics import provision
 
     admin, plans = _plans(name, partitions, replication, bootstrap_servers)
-    done = provision.apply(admin, plans)
-    show([str(d) for d in done], "\n".join(map(str, done)) or "nothing to do", as_json=as_json)
+    done = [difference.once_applied for difference in provision.apply(admin, plans)]
+    show(done, "\n".join(done) or "nothing to do", as_json=as_json)
 
 
 @app.command()
