@@ -13,7 +13,7 @@ from stepfold import App, Retry, StepFailed, current_run, step
 from stepfold.core import events as e
 from stepfold.engine.shard_states import ShardState
 from stepfold.engine.surroundings import Limits
-from tests.engine.scenes import join
+from tests.engine.scenes import SOON_S, join
 from tests.engine.stage import APP, Stage, nothing, play
 
 RUNS = 20
@@ -221,6 +221,30 @@ def test_shard_that_is_lost_and_regained_at_once_while_it_is_claimed_is_led() ->
         await there.first(e.WaitOpened)
 
     play(nothing, scene, join=False)
+
+
+def test_shard_that_comes_back_while_it_is_drained_is_led_once_it_was_released() -> None:
+    gate = Gate()
+
+    async def scene(there: Stage) -> None:
+        worker = there.members[0]
+        run_id = there.start("waits")
+        await started(there, gate)
+        group = there.cluster.group(APP)
+        there.join("other")
+        group.pin(0, "other")
+        await there.until(lambda: worker.state is ShardState.DRAINING)
+
+        group.pin(0, "worker")
+        there.cluster.lose_session(APP, "worker")
+        await asyncio.sleep(SOON_S)
+        assert len(there.of(e.Claimed)) == 1, "the former owner still waits for its attempt"
+        gate.is_open.set()
+
+        assert await there.result_of(run_id) == "attempt 1"
+        assert there.of(e.Drained)[0].open_attempts == 0
+
+    play(gated(gate), scene)
 
 
 def test_run_goes_on_when_no_answer_came_for_a_while() -> None:

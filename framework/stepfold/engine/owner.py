@@ -152,6 +152,8 @@ class ShardOwner:
     # Leading
 
     def _start_leading_then(self, taken: Taken, started: asyncio.Future[None]) -> None:
+        if started.cancelled():
+            return  # the shard was lost, or is given up, since it was taken
         try:
             self._start_leading(taken)
         except Exception as error:  # noqa: BLE001 - whoever awaits it raises it

@@ -49,6 +49,14 @@ class _Owned:
 
 
 @dataclass(slots=True)
+class _Leaving:
+    """A shard that is given up in order; `task` ends when nothing of it is left here."""
+
+    owner: ShardOwner
+    task: asyncio.Task[None]
+
+
+@dataclass(slots=True)
 class _Limbo:
     """A shard that was lost; `ending` is the last work of its owner here."""
 
@@ -72,17 +80,20 @@ class _AppMember:
     membership: Membership
     watch: TopicsWatch
     owned: dict[int, _Owned] = field(default_factory=dict[int, _Owned])
+    leaving: dict[int, _Leaving] = field(default_factory=dict[int, _Leaving])
     limbo: dict[int, _Limbo] = field(default_factory=dict[int, _Limbo])
     led_until: dict[int, Chain] = field(default_factory=dict[int, Chain])
     paces: defaultdict[int, ClaimPace] = field(default_factory=lambda: defaultdict(ClaimPace))
 
     def assigned(self, partitions: Collection[int]) -> None:
         for partition in partitions:
+            before = self._left(partition)
             limbo = self.limbo.pop(partition, None)
             if limbo is not None:
                 limbo.end()
+                before.append(limbo.ending)
             if partition not in self.owned:
-                self._own(partition, None if limbo is None else limbo.ending)
+                self._own(partition, before)
 
     def revoked(self, partitions: Collection[int], done: Callable[[], None]) -> None:
         self.worker.spawn(self._release(partitions, REVOKE_GRACE_S, done))
@@ -95,17 +106,22 @@ class _AppMember:
                 self._enter_limbo(partition, owned)
 
     async def release_all(self, grace_s: float) -> None:
-        await self._release(list(self.owned), grace_s, lambda: None)
+        await self._release([*self.owned, *self.leaving], grace_s, lambda: None)
 
     def shards(self) -> Iterator[ShardHealth]:
-        for owned in self.owned.values():
-            leader = owned.owner.leader
+        for owner in self._owners():
+            leader = owner.leader
             unproven, oldest_s = 0, 0.0
             if leader is not None:
                 unproven, oldest_s = leader.writer.unproven, leader.writer.oldest_s
-            yield self._health(owned.owner.shard_id, owned.owner.state, unproven, oldest_s)
+            yield self._health(owner.shard_id, owner.state, unproven, oldest_s)
         for partition in self.limbo:
             yield self._health(self._id_of(partition), ShardState.LIMBO, 0, 0.0)
+
+    def _owners(self) -> Iterator[ShardOwner]:
+        """Of each shard the one that counts: a later owner waits for a former one to end."""
+        for partition in sorted({*self.owned, *self.leaving}):
+            yield (self.leaving.get(partition) or self.owned[partition]).owner
 
     def _health(
         self, shard_id: ShardId, state: ShardState, unproven: int, oldest_s: float
@@ -121,7 +137,7 @@ class _AppMember:
             kept=executor.kept_of(shard_id),
         )
 
-    def _own(self, partition: int, after: asyncio.Task[None] | None) -> None:
+    def _own(self, partition: int, before: list[asyncio.Task[None]]) -> None:
         owner = ShardOwner(
             shard_id=self._id_of(partition),
             app=self.app,
@@ -136,7 +152,7 @@ class _AppMember:
             build=self.worker.build,
             pace=self.paces[partition],
         )
-        work = _run_after(after, owner)
+        work = _run_after(before, owner)
         task = self.worker.spawn(work, name=f"{self.app.name}/{partition}")
         self.owned[partition] = _Owned(owner, task)
 
@@ -169,14 +185,38 @@ class _AppMember:
         self, partitions: Collection[int], grace_s: float, done: Callable[[], None]
     ) -> None:
         try:
-            leaving = [(p, self.owned.pop(p)) for p in partitions if p in self.owned]
-            await asyncio.gather(*(owned.owner.drain(grace_s) for _, owned in leaving))
-            for partition, owned in leaving:
-                owned.task.cancel()
-                await asyncio.wait((owned.task,))
-                self._give_up(partition, "it was released")
+            for partition in partitions:
+                if partition in self.owned:
+                    self._leave(partition, grace_s)
+            ending = [self.leaving[p].task for p in partitions if p in self.leaving]
+            await asyncio.gather(*ending)
         finally:
             done()
+
+    def _leave(self, partition: int, grace_s: float) -> None:
+        owned, before = self.owned.pop(partition), self._left(partition)
+        task = self.worker.spawn(self._let_go(partition, owned, before, grace_s))
+        leaving = self.leaving[partition] = _Leaving(owned.owner, task)
+
+        def forget(_: asyncio.Task[None]) -> None:
+            if self.leaving.get(partition) is leaving:
+                del self.leaving[partition]
+
+        task.add_done_callback(forget)
+
+    def _left(self, partition: int) -> list[asyncio.Task[None]]:
+        leaving = self.leaving.get(partition)
+        return [] if leaving is None else [leaving.task]
+
+    async def _let_go(
+        self, partition: int, owned: _Owned, before: list[asyncio.Task[None]], grace_s: float
+    ) -> None:
+        if before:
+            await asyncio.wait(before)
+        await owned.owner.drain(grace_s)
+        owned.task.cancel()
+        await asyncio.wait((owned.task,))
+        self._give_up(partition, "it was released")
 
     def _give_up(self, partition: int, reason: str) -> None:
         limbo = self.limbo.pop(partition, None)
@@ -192,10 +232,10 @@ class _AppMember:
         return ShardId(self.app.name, partition)
 
 
-async def _run_after(former: asyncio.Task[None] | None, owner: ShardOwner) -> None:
-    """Both read the history by the same reader, so one has to end before the other begins."""
-    if former is not None:
-        await asyncio.wait((former,))
+async def _run_after(before: list[asyncio.Task[None]], owner: ShardOwner) -> None:
+    """All use the same partitions of one reader: who comes later begins when the rest has ended."""
+    if before:
+        await asyncio.wait(before)
     await owner.run()
 
 
