@@ -115,11 +115,17 @@ async def _at_once(node: Node, seen: str) -> Any:
 async def _as_group(works: list[Coroutine[Any, Any, Any]]) -> list[Any]:
     failed: StepFailed | None = None
     tasks: list[asyncio.Task[Any]] = []
+    me = cast("asyncio.Task[Any]", asyncio.current_task())
+    cancels = me.cancelling()
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(work) for work in works]
     except* StepFailed as several:
         failed = next(_leaves(several))
+    # Before Python 3.13 a group that fails while it waits for the rest leaves its own request to
+    # cancel behind, and a time-out around it then lets a CancelledError out.
+    while me.cancelling() > cancels:
+        me.uncancel()
     if failed is not None:
         raise failed
     return [task.result() for task in tasks]
