@@ -13,6 +13,7 @@ from stepfold import App, step
 from stepfold.core import events as e
 from stepfold.core.decide import MAX_LOST
 from stepfold.engine import worker
+from stepfold.engine.clock import BrokerClock
 from stepfold.engine.isolation import Isolation
 from stepfold.engine.shard_states import ShardState
 from stepfold.engine.surroundings import Limits
@@ -22,6 +23,8 @@ from tests.engine.stage import APP, QUICK, Stage
 ROOT = Path(__file__).parents[2]
 TARGET = "tests.engine.test_suspects:suspicious"
 SUSPECTS = 8
+CORRECTED_BY_MS = 1_000
+"""The broker's time turns out to be behind what was believed when the attempts were lost."""
 PID_VARIABLE = "STEPFOLD_TEST_WORKER_PID"
 
 suspicious = App(APP, retry=QUICK)
@@ -143,6 +146,26 @@ def test_suspects_start_one_after_the_other() -> None:
 
     def again(calls: Calls) -> set[str]:
         return {name for name, attempt in calls.executed if attempt == 2}
+
+    play_calls(scene)
+
+
+def test_suspect_that_finds_room_before_its_time_starts_when_that_comes() -> None:
+    names = ["first", "second"]
+
+    async def scene(there: Stage, calls: Calls) -> None:
+        member = join(there)
+        runs = [there.start("call", name) for name in names]
+        await there.until(lambda: set(names) <= calls.names)
+
+        await member.kill()
+        clock = join(there).worker.around.clock
+        await there.until(lambda: len(attempts_lost(there)) == len(names))
+        assert isinstance(clock, BrokerClock)
+        clock.offset_ms = -CORRECTED_BY_MS
+        calls.end(*names)
+
+        assert [await there.result_of(run) for run in runs] == names
 
     play_calls(scene)
 

@@ -247,6 +247,20 @@ def test_shard_that_comes_back_while_it_is_drained_is_led_once_it_was_released()
     play(gated(gate), scene)
 
 
+def test_shard_that_is_revoked_and_assigned_in_one_moment_is_led() -> None:
+    async def scene(there: Stage) -> None:
+        await there.first(e.WaitOpened)
+        (membership,) = there.members[0].journal.memberships
+        assert membership.listener is not None
+        membership.listener.revoked([0], lambda: None)
+        membership.listener.assigned([0])
+
+        await there.until(lambda: len(there.of(e.Claimed)) == 2)
+        assert len(there.of(e.Drained)) == 1
+
+    play(nothing, scene)
+
+
 def test_run_goes_on_when_no_answer_came_for_a_while() -> None:
     gate = Gate()
 

@@ -78,7 +78,10 @@ class Attempts:
         if step is not None and step.status is StepStatus.OPEN:
             self._begin_late(live, call, step)
             return
-        if step is not None and (step.status is not StepStatus.BACKOFF or step.next_at > now):
+        if step is not None and step.status is not StepStatus.BACKOFF:
+            return
+        if step is not None and step.next_at > now:
+            live.has_backed_off(step.next_at)
             return
         if run.paused or self.is_draining or run.status is not RunStatus.OPEN:
             return
@@ -195,8 +198,13 @@ class Attempts:
         if live is not None and call is not None and self._history.is_certain:
             now = self._history.clock.now_ms()
             self._attend(live.run, lambda _: self.want(live, call, now))
-            if live.is_behind:
+            # It may not be due any more: the broker's time was corrected meanwhile.
+            if live.is_behind or self._is_backed_off(live.run, step_id):
                 self._go_on(live.run)
+
+    def _is_backed_off(self, run: Run, step_id: str) -> bool:
+        step = run.steps.get(step_id)
+        return step is not None and step.status is StepStatus.BACKOFF
 
     def _begin_late(self, live: LiveRun, call: StepCall, step: Step) -> None:
         """Execute an attempt that was started here, when the shard was lost before the proof.

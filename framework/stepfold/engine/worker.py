@@ -96,7 +96,9 @@ class _AppMember:
                 self._own(partition, before)
 
     def revoked(self, partitions: Collection[int], done: Callable[[], None]) -> None:
-        self.worker.spawn(self._release(partitions, REVOKE_GRACE_S, done))
+        # At once: they may be assigned again before a task of ours gets its turn.
+        self._leave(partitions, REVOKE_GRACE_S)
+        self.worker.spawn(self._left_all(partitions, done))
 
     def lost(self, partitions: Collection[int]) -> None:
         for partition in partitions:
@@ -106,7 +108,9 @@ class _AppMember:
                 self._enter_limbo(partition, owned)
 
     async def release_all(self, grace_s: float) -> None:
-        await self._release([*self.owned, *self.leaving], grace_s, lambda: None)
+        partitions = [*self.owned, *self.leaving]
+        self._leave(partitions, grace_s)
+        await self._left_all(partitions, lambda: None)
 
     def shards(self) -> Iterator[ShardHealth]:
         for owner in self._owners():
@@ -181,19 +185,12 @@ class _AppMember:
             )
             limbo.watch.open()
 
-    async def _release(
-        self, partitions: Collection[int], grace_s: float, done: Callable[[], None]
-    ) -> None:
-        try:
-            for partition in partitions:
-                if partition in self.owned:
-                    self._leave(partition, grace_s)
-            ending = [self.leaving[p].task for p in partitions if p in self.leaving]
-            await asyncio.gather(*ending)
-        finally:
-            done()
+    def _leave(self, partitions: Collection[int], grace_s: float) -> None:
+        for partition in partitions:
+            if partition in self.owned:
+                self._leave_one(partition, grace_s)
 
-    def _leave(self, partition: int, grace_s: float) -> None:
+    def _leave_one(self, partition: int, grace_s: float) -> None:
         owned, before = self.owned.pop(partition), self._left(partition)
         task = self.worker.spawn(self._let_go(partition, owned, before, grace_s))
         leaving = self.leaving[partition] = _Leaving(owned.owner, task)
@@ -203,6 +200,12 @@ class _AppMember:
                 del self.leaving[partition]
 
         task.add_done_callback(forget)
+
+    async def _left_all(self, partitions: Collection[int], done: Callable[[], None]) -> None:
+        try:
+            await asyncio.gather(*(task for p in partitions for task in self._left(p)))
+        finally:
+            done()
 
     def _left(self, partition: int) -> list[asyncio.Task[None]]:
         leaving = self.leaving.get(partition)
