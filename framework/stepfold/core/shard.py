@@ -11,7 +11,7 @@ from bisect import bisect_left, insort
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast, get_args
 
 from stepfold.core import events as e
 from stepfold.core.ids import (
@@ -23,6 +23,7 @@ from stepfold.core.ids import (
     run_id_of,
     short_topic_id,
 )
+from stepfold.core.outgoing import Outgoing, note_acked, note_out
 from stepfold.core.run import NO_BASE, Run, accepted
 from stepfold.core.run import evolve as evolve_run
 from stepfold.core.run_state import run_of
@@ -57,27 +58,25 @@ class Chain:
 
     def admit(self, record: e.Recorded) -> bool:
         """Take the next record of the log; whether it counts."""
-        return self.judge(record) in COUNTS
+        verdict = self.judge(record)
+        return verdict is Verdict.APPLIES or verdict is Verdict.CLAIMS
 
     def judge(self, record: e.Recorded) -> Verdict:
-        event = record.event
-        if isinstance(event, e.Claimed):
+        offset, epoch, seq, _, event = record
+        if type(event) is e.Claimed:
             if Epoch(event.prev_epoch_offset, event.prev_epoch_nonce) != self.epoch:
                 return Verdict.VOID_CLAIM
-            self.epoch = Epoch(record.offset, event.nonce)
+            self.epoch = Epoch(offset, event.nonce)
             self.next_seq = 0
-            self.last_offset = record.offset
+            self.last_offset = offset
             return Verdict.CLAIMS
-        if record.epoch != self.epoch:
+        if epoch != self.epoch:
             return Verdict.FENCED
-        if record.seq != self.next_seq:
-            return Verdict.DUPLICATE if record.seq < self.next_seq else Verdict.GAP
-        self.next_seq += 1
-        self.last_offset = record.offset
+        if seq != self.next_seq:
+            return Verdict.DUPLICATE if seq < self.next_seq else Verdict.GAP
+        self.next_seq = seq + 1
+        self.last_offset = offset
         return Verdict.APPLIES
-
-
-COUNTS = frozenset({Verdict.APPLIES, Verdict.CLAIMS})
 
 
 EarlyEvent: TypeAlias = e.SignalBuffered | e.CancelRequested | e.RunPaused | e.RunResumed
@@ -102,14 +101,6 @@ class Early(NamedTuple):
     event: EarlyEvent
     at: int
     epoch: Epoch
-
-
-@dataclass(slots=True)
-class Outgoing:
-    """Deliveries to one target: the number of the last one, and those Kafka may not have yet."""
-
-    last: int = 0
-    unacked: dict[int, e.Out] = field(default_factory=dict[int, e.Out])
 
 
 @dataclass(slots=True)
@@ -175,49 +166,53 @@ def fold(shard: Shard, record: e.Recorded) -> bool:
 
 def evolve(shard: Shard, event: e.Event, at: int, epoch: Epoch) -> None:
     """Apply an event that counts."""
-    source: Position | None = getattr(event, "source", None)
-    if source is not None and source.partition >= 0:
+    kind = type(event)
+    for note in _NOTES[kind]:
+        note(shard, event)
+    apply = _EVOLVE.get(kind)
+    if apply is not None:
+        apply(shard, event, at)
+    else:
+        _evolve_run(shard, cast("e.RunEvent", event), at, epoch)
+
+
+def _note_source(shard: Shard, event: Any) -> None:
+    source: Position = event.source
+    if source.partition >= 0:
         shard.intake[source.topic_id, source.partition] = Accepted(
             source.offset, source.leader_epoch
         )
-    origin: e.Origin | None = getattr(event, "origin", None)
-    if origin is not None and origin.shard:
+
+
+def _note_origin(shard: Shard, event: Any) -> None:
+    origin: e.Origin = event.origin
+    if origin.shard:
         shard.inbound[origin.shard] = origin.n
-    for out in getattr(event, "out", ()):
-        _note_out(shard, out)
-    apply = _EVOLVE.get(type(event))
-    if apply is not None:
-        apply(shard, event, at)
-        return
-    _evolve_run(shard, cast("e.RunEvent", event), at, epoch)
 
 
-def _note_out(shard: Shard, out: e.Out) -> None:
-    outgoing = shard.outbox.setdefault(out.target, Outgoing())
-    outgoing.last = out.n
-    outgoing.unacked[out.n] = out
-
-
-def _outbox_acked(shard: Shard, event: e.OutboxAcked, at: int) -> None:
-    outgoing = shard.outbox.get(event.target)
-    if outgoing is None:  # its intents were before the beginning of this fold
-        return
-    unacked = outgoing.unacked
-    for n in list(unacked):  # in order: they were added by number
-        if n > event.upto:
-            break
-        del unacked[n]
+def _note_outs(shard: Shard, event: Any) -> None:
+    for out in event.out:
+        note_out(shard.outbox, out)
 
 
 def _evolve_run(shard: Shard, event: e.RunEvent, at: int, epoch: Epoch) -> None:
     run = shard.runs.get(event.run_id)
-    if run is not None:
-        evolve_run(run, event, at, epoch)
-        if isinstance(event, EarlyEvent) and event.source.partition < 0:
-            _drop_passed_on(shard, event)
-        if run.is_terminal:
-            del shard.runs[run.run_id]
-    elif isinstance(event, e.SignalExpired):
+    if run is None:
+        _evolve_early(shard, event, at, epoch)
+        return
+    evolve_run(run, event, at, epoch)
+    kind = type(event)
+    if kind in _ENDS:
+        del shard.runs[event.run_id]
+    elif kind in _EARLY:
+        early = cast("EarlyEvent", event)
+        if early.source.partition < 0:
+            _drop_passed_on(shard, early)
+
+
+def _evolve_early(shard: Shard, event: e.RunEvent, at: int, epoch: Epoch) -> None:
+    """Of a run whose trigger is not accepted yet, or that is over."""
+    if isinstance(event, e.SignalExpired):
         _drop_early_signal(shard, event)
     elif isinstance(event, EarlyEvent):
         _note_early(shard, event, at, epoch)
@@ -304,6 +299,10 @@ def _drop_early_signal(shard: Shard, event: e.SignalExpired) -> None:
             _note_early(shard, kept, early.at, early.epoch)
 
 
+def _outbox_acked(shard: Shard, event: e.OutboxAcked, at: int) -> None:
+    note_acked(shard.outbox, event)
+
+
 def _opened(shard: Shard, event: e.ShardOpened, at: int) -> None:
     shard.opened = event
 
@@ -386,3 +385,11 @@ _EVOLVE: dict[type[e.Event], Callable[[Shard, Any, int], None]] = {
     e.RunAccepted: _run_accepted,
     e.RunDeduplicated: _run_deduplicated,
 }
+_ENDS = frozenset({e.RunCompleted, e.RunFailed, e.RunCancelled})
+_EARLY = frozenset(get_args(EarlyEvent))
+_NOTED = {"source": _note_source, "origin": _note_origin, "out": _note_outs}
+_NOTES: dict[type[e.Event], tuple[Callable[[Shard, Any], None], ...]] = {
+    kind: tuple(note for name, note in _NOTED.items() if name in kind.__dataclass_fields__)
+    for kind in e.EVENT_TYPES
+}
+"""What is noted of an event besides; most kinds have none of these fields."""

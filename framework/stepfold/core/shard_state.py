@@ -9,8 +9,9 @@ from typing import Any
 from stepfold.core import commands as c
 from stepfold.core import events as e
 from stepfold.core.ids import Epoch, Position
+from stepfold.core.outgoing import Outgoing
 from stepfold.core.run_state import Plain, dumped, plain, unplain
-from stepfold.core.shard import Accepted, Early, Known, Outgoing, Shard
+from stepfold.core.shard import Accepted, Early, Known, Shard
 
 PART_BYTES_MAX = 512 * 1024
 """A part of a snapshot: with what wraps it, it has to fit into one record."""

@@ -5,7 +5,8 @@ CRC-64-AVRO fingerprint), so the log needs no registry and old records stay read
 One schema per kind, without unions, because a union of all kinds costs two to six
 times as much. Times stay integers: the logical type is taken off the schema in memory,
 which leaves its fingerprint as it is. A record of an earlier release is read with the
-schema that release wrote, and resolved to the present class.
+schema that release wrote, into the present class. fastavro writes; reading, which is what
+a new owner waits for, is done by the decoders of `journal.decoding`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import struct
 from collections.abc import Callable, Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -23,7 +23,8 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 from stepfold.core.commands import COMMAND_TYPES, DELIVERED_TYPES, Command, Trigger
 from stepfold.core.errors import CodecError
-from stepfold.core.ids import Epoch, Position
+from stepfold.core.ids import NO_EPOCH, Epoch, Position
+from stepfold.journal.decoding import Shape, decoder_of, take_long
 from stepfold.journal.port import Headers
 from stepfold_topics import schemas
 
@@ -34,30 +35,29 @@ if TYPE_CHECKING:
 NESTED_TYPES = frozenset({*DELIVERED_TYPES, Trigger})
 MAGIC = b"\xc3\x01"
 HEADER_BYTES = 10
+EPOCH_FIELDS = 2
+"""The epoch is the first two fields of each event."""
 
 # Their stubs leave the buffer's type open, which strict checks would report at each call.
 _write_fields = cast(
     "Callable[[io.BytesIO, Any, dict[str, Any]], None]",
     fastavro.schemaless_writer,  # pyright: ignore[reportUnknownMemberType] - see above
 )
-_read_fields = cast(
-    "Callable[[io.BytesIO, Any, Any], dict[str, Any]]",
-    fastavro.schemaless_reader,  # pyright: ignore[reportUnknownMemberType] - see above
-)
 
 
 class _Kind(NamedTuple):
     """How one kind is written and read.
 
-    `reader_schema` is None where it is the writer's: resolution has a cost.
+    decode: of an event, (bytes, where to begin, offset, epoch) to what is recorded, beginning
+    after the epoch; of a command, (bytes, where to begin) to the command.
     """
 
     type: type[Any]
     header: bytes
-    writer_schema: Any
-    reader_schema: Any
+    schema: Any
     to_fields: Callable[[Any], dict[str, Any]]
-    from_fields: Callable[[dict[str, Any]], Any]
+    decode: Callable[..., Any]
+    is_event: bool
 
 
 def encode_event(event: e.Event, *, epoch: Epoch, seq: int, at: int, tenant: str = "") -> bytes:
@@ -97,11 +97,30 @@ def event_run_id(event: e.Event) -> str:
 
 def decode_event(value: bytes, offset: int) -> e.Recorded:
     """Raises CodecError that says what is wrong with the bytes."""
-    kind, fields = _read(value)
-    if kind.type not in _event_types():
+    kind = _BY_HEADER.get(value[:HEADER_BYTES]) or _first_met(value)
+    if not kind.is_event:
         raise CodecError(f"{kind.type.__name__} is a command, not an event of a history")
-    epoch = Epoch(fields["epoch_offset"], fields["epoch_nonce"])
-    return _recorded()(offset, epoch, fields["seq"], fields["at"], kind.from_fields(fields))
+    try:
+        encoded, epoch = _epochs.last
+        if not value.startswith(encoded, HEADER_BYTES):
+            encoded, epoch = _epochs.read(value)
+        recorded: e.Recorded = kind.decode(value, HEADER_BYTES + len(encoded), offset, epoch)
+    except (LookupError, ValueError) as error:
+        raise _damaged(kind, value, error) from error
+    return recorded
+
+
+class _Epochs:
+    """The epoch is the first thing in every event, and mostly that of the event before."""
+
+    def __init__(self) -> None:
+        self.last = (b"not met yet", NO_EPOCH)
+
+    def read(self, value: bytes) -> tuple[bytes, Epoch]:
+        offset, at = take_long(value, HEADER_BYTES)
+        nonce, at = take_long(value, at)
+        self.last = last = (value[HEADER_BYTES:at], Epoch(offset, nonce))
+        return last
 
 
 def encode_command(command: Command) -> bytes:
@@ -111,10 +130,13 @@ def encode_command(command: Command) -> bytes:
 
 def decode_command(value: bytes) -> Command:
     """Raises CodecError that says what is wrong with the bytes."""
-    kind, fields = _read(value)
-    if kind.type in _event_types():
+    kind = _BY_HEADER.get(value[:HEADER_BYTES]) or _first_met(value)
+    if kind.is_event:
         raise CodecError(f"{kind.type.__name__} is an event of a history, not a command")
-    return cast("Command", kind.from_fields(fields))
+    try:
+        return cast("Command", kind.decode(value, HEADER_BYTES))
+    except (LookupError, ValueError) as error:
+        raise _damaged(kind, value, error) from error
 
 
 def _decode_nested(value: bytes) -> Command:
@@ -131,7 +153,7 @@ def writer_of(value: bytes) -> tuple[type[Any], Any]:
     Raises CodecError when the bytes begin as no record of a kind known here.
     """
     kind = _BY_HEADER.get(value[:HEADER_BYTES]) or _first_met(value)
-    return kind.type, kind.writer_schema
+    return kind.type, kind.schema
 
 
 def is_single_object(value: bytes) -> bool:
@@ -142,26 +164,16 @@ def is_single_object(value: bytes) -> bool:
 def _write(kind: _Kind, fields: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
     buffer.write(kind.header)
-    _write_fields(buffer, kind.writer_schema, fields)
+    _write_fields(buffer, kind.schema, fields)
     return buffer.getvalue()
 
 
-def _read(value: bytes) -> tuple[_Kind, dict[str, Any]]:
-    kind = _BY_HEADER.get(value[:HEADER_BYTES]) or _first_met(value)
-    buffer = io.BytesIO(value)
-    buffer.seek(HEADER_BYTES)
-    try:
-        fields = _read_fields(buffer, kind.writer_schema, kind.reader_schema)
-    except EOFError as error:
-        raise CodecError(
-            f"truncated {kind.type.__name__} record: it ends after {len(value)} bytes"
-        ) from error
-    except (IndexError, ValueError, OverflowError, struct.error, MemoryError) as error:
-        raise CodecError(f"damaged {kind.type.__name__} record: {error!r}") from error
-    surplus = len(value) - buffer.tell()
-    if surplus:
-        raise CodecError(f"damaged {kind.type.__name__} record: {surplus} bytes follow its end")
-    return kind, fields
+def _damaged(kind: _Kind, value: bytes, error: Exception) -> CodecError:
+    name = kind.type.__name__
+    if isinstance(error, IndexError):
+        return CodecError(f"truncated {name} record: it ends after {len(value)} bytes")
+    reason = "a length is negative" if isinstance(error, KeyError) else error
+    return CodecError(f"damaged {name} record: {reason}")
 
 
 def _first_met(value: bytes) -> _Kind:
@@ -196,9 +208,14 @@ class _Kinds(dict[type[Any], _Kind]):
 
     def __missing__(self, cls: type[Any]) -> _Kind:
         header, schema = _parsed(_TEXTS[cls.__name__])
-        names = [field.name for field in dataclasses.fields(cls)]
-        kind = _Kind(cls, header, schema, None, _to_fields(names), _from_fields(cls, names))
-        self[cls] = kind
+        kind = self[cls] = _Kind(
+            type=cls,
+            header=header,
+            schema=schema,
+            to_fields=_to_fields(_names(cls)),
+            decode=_decoder(cls, schema, schema),
+            is_event=cls not in COMMAND_TYPES,
+        )
         return kind
 
 
@@ -212,9 +229,8 @@ def _released_kinds() -> dict[bytes, _Kind]:
                 continue
             header, schema = _parsed(text)
             kind = _BY_TYPE[types[name]]
-            found[header] = kind._replace(
-                header=header, writer_schema=schema, reader_schema=kind.writer_schema
-            )
+            decode = _decoder(kind.type, schema, kind.schema)
+            found[header] = kind._replace(header=header, schema=schema, decode=decode)
     return found
 
 
@@ -245,22 +261,26 @@ def _to_fields(names: list[str]) -> Callable[[Any], dict[str, Any]]:
     return cast("Callable[[Any], dict[str, Any]]", eval(f"lambda x: {{{', '.join(parts)}}}", scope))
 
 
-def _from_fields(cls: type[Any], names: list[str]) -> Callable[[dict[str, Any]], Any]:
-    """Fills the slots directly: a frozen class's own __init__ takes more than twice as long."""
-    scope: dict[str, Any] = {
-        "cls": cls,
-        "new": object.__new__,
-        "Position": Position,
-        **{f"set_{name}": cls.__dict__[name].__set__ for name in names},
-    }
-    if "runs" in names or "out" in names or "origin" in names:
-        scope |= _records()
-    if "out" in names or "body" in names:
-        scope["decode_nested"] = _decode_nested
-    lines = ["def from_fields(d):", "    x = new(cls)"]
-    lines += [f"    set_{name}(x, {_READ.get(name, f'd[{name!r}]')})" for name in names]
-    exec("\n".join([*lines, "    return x"]), scope)
-    return cast("Callable[[dict[str, Any]], Any]", scope["from_fields"])
+def _decoder(cls: type[Any], written: Any, present: Any) -> Callable[..., Any]:
+    names = _names(cls)
+    scope: dict[str, Any] = {"Position": Position, "decode_nested": _decode_nested}
+    if cls not in COMMAND_TYPES:
+        scope |= _records() | {"record": cast("Any", tuple).__new__}
+    slots = {name: _SLOTS.get(name, f"f_{name}") for name in names}
+    shape = Shape(cls, slots, _ITEMS, scope)
+    if cls in COMMAND_TYPES:
+        return decoder_of(shape, written["fields"], present["fields"], (), "x")
+    return decoder_of(
+        shape,
+        written["fields"][EPOCH_FIELDS:],
+        present["fields"][EPOCH_FIELDS:],
+        ("offset", "epoch"),
+        "record(Recorded, (offset, epoch, f_seq, f_at, x))",
+    )
+
+
+def _names(cls: type[Any]) -> list[str]:
+    return [field.name for field in dataclasses.fields(cls)]
 
 
 _WRITTEN = {
@@ -273,18 +293,21 @@ _WRITTEN = {
     '"parent_step": x.parent.step',
     "body": '"body": encode_command(x.body)',
 }
-_READ = {
-    "source": 'Position(d["src_topic_id"], d["src_partition"], d["src_offset"],'
-    ' d["src_leader_epoch"])',
-    "runs": 'tuple(RunStart(**r) for r in d["runs"])',
-    "out": 'tuple(Out(o["target"], o["n"], decode_nested(o["body"])) for o in d["out"])',
-    "origin": 'Origin(d["from_shard"], d["from_n"])',
-    "parent": 'Parent(d["parent_shard"], d["parent_run_id"], d["parent_step"])',
-    "body": 'decode_nested(d["body"])',
+_SLOTS = {
+    "source": "Position(f_src_topic_id, f_src_partition, f_src_offset, f_src_leader_epoch)",
+    "out": "f_out and tuple(Out(t, n, decode_nested(body)) for t, n, body in f_out)",
+    "origin": "Origin(f_from_shard, f_from_n)",
+    "parent": "Parent(f_parent_shard, f_parent_run_id, f_parent_step)",
+    "body": "decode_nested(f_body)",
+}
+_ITEMS = {
+    "runs": "RunStart(i_run_id, i_workflow, i_def_hash, i_tenant, i_idempotency_key, i_deadline)",
+    "out": "(i_target, i_n, i_body)",
 }
 _TEXTS = schemas.present()
 _BY_TYPE = _Kinds()
 _BY_HEADER: dict[bytes, _Kind] = {}
+_epochs = _Epochs()
 
 
 @cache
@@ -295,15 +318,9 @@ def _event_types() -> frozenset[type[Any]]:
 
 
 @cache
-def _recorded() -> type[e.Recorded]:
-    from stepfold.core.events import Recorded
-
-    return Recorded
-
-
-@cache
 def _records() -> dict[str, Any]:
-    """The records that are nested in events."""
-    from stepfold.core.events import Origin, Out, Parent, RunStart
+    """The records that are nested in events, and the one that they are nested in."""
+    from stepfold.core.events import Origin, Out, Parent, Recorded, RunStart
 
-    return {"RunStart": RunStart, "Out": Out, "Origin": Origin, "Parent": Parent}
+    kinds: tuple[type[Any], ...] = (Origin, Out, Parent, Recorded, RunStart)
+    return {kind.__name__: kind for kind in kinds}
