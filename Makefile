@@ -21,7 +21,7 @@ PIP_INSTALL := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore \
 DEMO_READY := $(VENV)/.ready-demo
 ALL_READY := $(VENV)/.ready-all
 
-.PHONY: help setup test lint format demo bench simulate soak lock clean
+.PHONY: help setup test lint format demo bench simulate soak model lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -58,6 +58,9 @@ simulate: setup ## 10,000 simulated lives of a cluster, each from one seed; ARGS
 
 soak: setup ## simulated lives that nobody has seen, until you stop it
 	@$(BIN)/python -m tests.simulation $$(date +%s) --count 1000000000
+
+model: setup ## the protocol searched without gap in its bounds, and each rule left out; three minutes
+	@$(BIN)/python -m tests.model $(ARGS)
 
 lock: setup ## write the lock files again; ARGS=--upgrade takes newer versions
 	@$(BIN)/python .ci/lock.py $(ARGS)
