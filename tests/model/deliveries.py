@@ -14,7 +14,8 @@ from stepfold.core import children, intake
 from stepfold.core import commands as c
 from stepfold.core import events as e
 from stepfold.core.ids import Position
-from stepfold.core.shard import Outgoing, Shard, evolve
+from stepfold.core.outgoing import Outgoing
+from stepfold.core.shard import Shard, evolve
 from stepfold.engine.outbox import Outbox, _Target  # pyright: ignore[reportPrivateUsage] - its state
 from stepfold.journal.codec import decode_command
 from stepfold.journal.port import Report

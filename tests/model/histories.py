@@ -17,8 +17,9 @@ from typing import Any, TypeVar, cast
 
 from stepfold.core import events as e
 from stepfold.core.ids import NO_EPOCH, Epoch
+from stepfold.core.outgoing import Outgoing
 from stepfold.core.run import Run, Step
-from stepfold.core.shard import Chain, Outgoing, Parts, Shard, fold
+from stepfold.core.shard import Chain, Parts, Shard, fold
 
 T = TypeVar("T")
 
